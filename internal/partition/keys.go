@@ -1,0 +1,32 @@
+package partition
+
+// Keys makes key names under one prefix. The prefix must contain no brace: the
+// first brace of a key opens its hash tag.
+type Keys struct{ Prefix string }
+
+// Session names the hash of one session.
+func (k Keys) Session(p ID, sid string) string { return k.in(p) + "session:" + sid }
+
+// User names the sorted set of a subject's session ids.
+func (k Keys) User(sub string) string { return k.in(Of(sub)) + "user:" + sub }
+
+// Account names the hash of an account of the built-in directory.
+func (k Keys) Account(name string) string { return k.in(Of(name)) + "account:" + name }
+
+// Accounts is the pattern, for SCAN, that every account's key matches. The
+// prefix's own characters never need escaping: configuration allows no others.
+func (k Keys) Accounts() string { return k.Prefix + ":{??}:account:*" }
+
+// Name names the string that holds the account name of a subject.
+func (k Keys) Name(sub string) string { return k.in(Of(sub)) + "name:" + sub }
+
+// Deny names the string whose existence denies a sid or a jti.
+func (k Keys) Deny(p ID, id string) string { return k.in(p) + "deny:" + id }
+
+// Feed names the stream of denials of one partition.
+func (k Keys) Feed(p ID) string { return k.in(p) + "feed" }
+
+// Keyring names the sealed signing keys, which belong to no partition.
+func (k Keys) Keyring() string { return k.Prefix + ":keyring" }
+
+func (k Keys) in(p ID) string { return k.Prefix + ":{" + p.Tag() + "}:" }
