@@ -1,0 +1,213 @@
+package redistest
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// running counts the servers that were started and have not ended.
+var running atomic.Int64
+
+// A process is one redis-server.
+type process struct {
+	network, addr string
+
+	folder string
+	proc   *os.Process
+	killed atomic.Bool
+	ended  chan struct{} // closed when the process has been reaped
+}
+
+// startProcess starts a redis-server and waits until it answers. listen is
+// given the server's own folder, whose path is short enough for a socket in it.
+func startProcess(clock *clock, listen func(folder string) (network, addr string, args []string)) (*process, error) {
+	folder, err := os.MkdirTemp("", "rt")
+	if err == nil && len(folder) > 80 { // The kernel limits a socket's path to 107 bytes.
+		os.Remove(folder)
+		folder, err = os.MkdirTemp("/tmp", "rt")
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &process{folder: folder, ended: make(chan struct{})}
+	var args []string
+	p.network, p.addr, args = listen(folder)
+	cmd := exec.Command("redis-server", append(args, "--dir", folder, "--save", "", "--appendonly", "no")...)
+	if err := p.start(cmd, clock); err != nil {
+		os.RemoveAll(folder)
+		return nil, err
+	}
+	if err := p.waitUntilReady(clock); err != nil {
+		p.killed.Store(true)
+		log, _ := p.stop()
+		return nil, fmt.Errorf("redis-server: %w\n%s", err, log)
+	}
+	return p, nil
+}
+
+func (p *process) start(cmd *exec.Cmd, clock *clock) error {
+	if err := clock.attach(cmd); err != nil {
+		return err
+	}
+	log, err := os.Create(p.logFile())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	// A test process that panics or is killed runs no cleanup.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
+	started := make(chan error)
+	go func() {
+		// The kernel sends that signal when the thread that started the
+		// process ends, not when the test process does. So the thread is
+		// kept for as long as the server lives.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if err == nil {
+			p.proc = cmd.Process
+			running.Add(1)
+		}
+		started <- err
+		if err != nil {
+			return
+		}
+		_ = cmd.Wait() // The log says more than the exit code.
+		running.Add(-1)
+		close(p.ended)
+	}()
+	return <-started
+}
+
+func (p *process) logFile() string { return filepath.Join(p.folder, "log") }
+
+func (p *process) waitUntilReady(clock *clock) error {
+	deadline := time.Now().Add(startTimeout)
+	var last error
+	for time.Now().Before(deadline) {
+		select {
+		case <-p.ended:
+			return errors.New("ended at start")
+		default:
+		}
+		if last = p.answers(); last == nil {
+			if clock.readers.Load() == 0 {
+				return errors.New("the clock library was not loaded")
+			}
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("not ready after %v: %w", startTimeout, last)
+}
+
+// answers asks the server for its process id: a port that was free a moment ago
+// may by now belong to the server of another test process. It does without a
+// client, which would report each refused connection.
+func (p *process) answers() error {
+	conn, err := net.DialTimeout(p.network, p.addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("INFO server\r\n")); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if pid, ok := strings.CutPrefix(lines.Text(), "process_id:"); ok {
+			if pid != strconv.Itoa(p.proc.Pid) {
+				return fmt.Errorf("%s belongs to process %s", p.addr, pid)
+			}
+			return nil
+		}
+		if strings.HasPrefix(lines.Text(), "-") {
+			return errors.New(lines.Text())
+		}
+	}
+	return cmp.Or(lines.Err(), io.ErrUnexpectedEOF)
+}
+
+func (p *process) kill() {
+	p.killed.Store(true)
+	_ = p.proc.Kill() // fails only if it has ended
+	<-p.ended
+}
+
+func (p *process) wasKilled() bool { return p.killed.Load() }
+
+// stop ends the process, removes its folder and returns its log. It reports
+// whether the process had ended unbidden.
+func (p *process) stop() (log string, died bool) {
+	select {
+	case <-p.ended:
+		died = !p.killed.Load()
+	default:
+	}
+	p.kill()
+	text, _ := os.ReadFile(p.logFile())
+	os.RemoveAll(p.folder)
+	return string(text), died
+}
+
+// pause returns when the process has really stopped: a signal arrives some
+// time after it was sent, and until then commands would be answered.
+func (p *process) pause() error {
+	if err := p.proc.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(startTimeout)
+	for time.Now().Before(deadline) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.proc.Pid))
+		if err != nil {
+			return err
+		}
+		// The state follows the name, which is in brackets.
+		if end := bytes.LastIndexByte(stat, ')'); end >= 0 && bytes.HasPrefix(stat[end:], []byte(") T")) {
+			return nil
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return errors.New("the process does not stop")
+}
+
+func (p *process) resume() error {
+	err := p.proc.Signal(syscall.SIGCONT)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
+// mapCells maps the two integers of a clock file. Stores to them are seen whole
+// by the servers, which a write to the file does not promise.
+func mapCells(file *os.File) (mapping []byte, offset, readers *atomic.Int64, err error) {
+	mapping, err = syscall.Mmap(int(file.Fd()), 0, 16, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cells := (*[2]atomic.Int64)(unsafe.Pointer(&mapping[0]))
+	return mapping, &cells[0], &cells[1], nil
+}
+
+func unmap(mapping []byte) { _ = syscall.Munmap(mapping) }
