@@ -1,0 +1,197 @@
+package tokens
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/authapi/authapi/internal/strictjson"
+)
+
+// RFC 9068, section 4, allows these two. RFC 7515, section 4.1.9, would allow
+// other letter cases too; the issuer never writes one, so none is accepted.
+const (
+	tokenType     = "at+jwt"
+	tokenTypeLong = "application/at+jwt"
+)
+
+// Config says which tokens a verifier accepts.
+type Config struct {
+	// Issuer is what iss must be, byte for byte. Required.
+	Issuer string
+	// Audience is what aud must be, or be among. Required.
+	Audience string
+	// Now is the verifier's clock; time.Now if nil.
+	Now func() time.Time
+}
+
+// Verifier checks access tokens.
+type Verifier struct{ config Config }
+
+// NewVerifier makes a verifier. It fails if the issuer or the audience is empty.
+func NewVerifier(config Config) (*Verifier, error) {
+	if config.Issuer == "" || config.Audience == "" {
+		return nil, errors.New("tokens: a verifier needs an issuer and an audience")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Verifier{config}, nil
+}
+
+// Verify returns the claims of an access token that one of the keys signed, for
+// this issuer and audience, and that is valid now. Otherwise it returns an
+// error that is [ErrInvalid] and one of the more precise ones. It does not know
+// whether the token has been revoked.
+func (v *Verifier) Verify(token string, keys *KeySet) (*Claims, error) {
+	now := v.config.Now()
+	c, err := v.authentic(token, keys, now)
+	if err != nil {
+		return nil, err
+	}
+	if !now.Before(c.ExpiresAt.Add(Leeway)) {
+		return nil, ErrExpired
+	}
+	return c, nil
+}
+
+// VerifyIgnoringExpiry is Verify, except that the token may be past its expiry.
+// It is for logging out, which one may do with an old token; it is no reason to
+// let anyone in.
+func (v *Verifier) VerifyIgnoringExpiry(token string, keys *KeySet) (*Claims, error) {
+	return v.authentic(token, keys, v.config.Now())
+}
+
+func (v *Verifier) authentic(token string, keys *KeySet, now time.Time) (*Claims, error) {
+	t, err := split(token)
+	if err != nil {
+		return nil, err
+	}
+	alg, kid, err := parseHeader(t.header)
+	if err != nil {
+		return nil, err
+	}
+	// An empty signature ends here, before any key could be asked about it.
+	if len(t.signature) != alg.signatureSize {
+		return nil, malformed("signature size")
+	}
+	key, ok := keys.find(kid)
+	if !ok {
+		return nil, ErrUnknownKey
+	}
+	// The key decides how it is used. If the header did, a public key could be
+	// taken for an HMAC secret.
+	if key.alg != alg {
+		return nil, ErrSignature
+	}
+	if err := alg.method.Verify(t.signed, t.signature, key.key); err != nil {
+		return nil, ErrSignature
+	}
+	c, notBefore, err := parseClaims(t.payload)
+	if err != nil {
+		if !errors.Is(err, ErrClaims) {
+			err = badClaim("not one JSON object with unique names")
+		}
+		return nil, err
+	}
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	latest := now.Add(Leeway)
+	switch {
+	case c.Issuer != v.config.Issuer:
+		return nil, badClaim("another issuer")
+	case !slices.Contains(c.Audience, v.config.Audience):
+		return nil, badClaim("another audience")
+	case c.IssuedAt.After(latest):
+		return nil, badClaim("iat is in the future")
+	case notBefore.After(latest):
+		return nil, badClaim("nbf is in the future")
+	}
+	return c, nil
+}
+
+// segments is a token taken apart.
+type segments struct {
+	signed                     string // the first two segments and the dot between
+	header, payload, signature []byte // decoded
+}
+
+// split takes a token apart. Size, characters and dots are checked before
+// anything is decoded: a JWS in JSON form, a JWE, or a megabyte of dots costs
+// one look at it, and the line breaks that Go's base64 reader skips never
+// reach it (they would give a token more than one text).
+func split(token string) (segments, error) {
+	if len(token) > MaxSize {
+		return segments{}, malformed("too large")
+	}
+	var dots [2]int
+	n := 0
+	for i := range len(token) {
+		switch c := token[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && n < len(dots):
+			dots[n] = i
+			n++
+		case c == '.':
+			return segments{}, malformed("more than three segments")
+		default:
+			return segments{}, malformed("a character that no token has")
+		}
+	}
+	if n != len(dots) {
+		return segments{}, malformed("fewer than three segments")
+	}
+	t := segments{signed: token[:dots[1]]}
+	for _, part := range []struct {
+		text string
+		into *[]byte
+	}{
+		{token[:dots[0]], &t.header},
+		{token[dots[0]+1 : dots[1]], &t.payload},
+		{token[dots[1]+1:], &t.signature},
+	} {
+		decoded, err := base64url.DecodeString(part.text)
+		if err != nil {
+			return segments{}, malformed("base64")
+		}
+		*part.into = decoded
+	}
+	return t, nil
+}
+
+// parseHeader accepts exactly alg, typ and kid. That refuses everything by
+// which a header could steer a verifier (jwk, jku, x5u, x5c), change the rules
+// (crit, b64, zip, cty), or that was never issued here.
+func parseHeader(header []byte) (*algorithm, string, error) {
+	var alg, typ, kid string
+	err := strictjson.Members(header, func(name string, value []byte) error {
+		var ok bool
+		switch name {
+		case "alg":
+			alg, ok = strictjson.String(value)
+		case "typ":
+			typ, ok = strictjson.String(value)
+		case "kid":
+			kid, ok = strictjson.String(value)
+		}
+		if !ok {
+			return malformed("header member")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", malformed("header")
+	}
+	if typ != tokenType && typ != tokenTypeLong {
+		return nil, "", malformed("typ")
+	}
+	if kid == "" || len(kid) > MaxKeyID {
+		return nil, "", malformed("kid")
+	}
+	a := algorithmNamed(alg)
+	if a == nil {
+		return nil, "", malformed("alg")
+	}
+	return a, kid, nil
+}
