@@ -1,0 +1,111 @@
+// Package denylist keeps the ids of revoked tokens in Redis until the last
+// token that they deny has expired.
+//
+// Call [New], then [List.Add] to deny an id and [List.Denied] to ask, in one
+// round trip, whether an access token is denied by its session or by itself.
+//
+// An entry is a key that exists; it expires on its own. The script that writes
+// it also appends a line to the partition's feed, a stream from which
+// verifiers keep a copy. Other scripts that deny tokens as part of a larger
+// change (ending a session) use the same piece of Lua, [Lua].
+//
+// The package does not end sessions and does not look into tokens. It always
+// asks the primary: a replica may not have heard of a denial yet.
+package denylist
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/authapi/authapi/internal/partition"
+	"github.com/authapi/authapi/internal/script"
+	"github.com/authapi/authapi/tokens"
+)
+
+// Kind says what an id names.
+type Kind string
+
+// The kinds of ids, as the feed spells them.
+const (
+	Session Kind = "sid" // every access token of a session
+	Token   Kind = "jti" // one access token
+)
+
+const (
+	// grace is how long an entry outlives the last token it denies: verifiers
+	// accept an expired token for the leeway, and clocks differ.
+	grace = tokens.Leeway + time.Minute
+
+	// Horizon is how long a line stays in the feed: longer than any entry.
+	Horizon = tokens.MaxLifetime + grace
+)
+
+// ErrID means that an id has not the form of a session id, so that no
+// partition can be found for it.
+var ErrID = errors.New("denylist: not a session id")
+
+var (
+	//go:embed deny.lua
+	denyLua string
+	//go:embed add.lua
+	addLua string
+
+	// Lua defines the local function deny. A script that starts with it can
+	// deny ids together with its own writes; it must declare the entry's key
+	// and the feed's.
+	Lua = strings.NewReplacer(
+		"{{grace}}", strconv.FormatInt(int64(grace.Seconds()), 10),
+		"{{horizon}}", strconv.FormatInt(Horizon.Milliseconds(), 10),
+	).Replace(denyLua)
+
+	add = script.New(Lua+addLua, script.OnFullRedis)
+)
+
+// List is the denylist in one Redis, under one prefix. It is safe for
+// concurrent use.
+type List struct {
+	client redis.UniversalClient
+	keys   partition.Keys
+}
+
+// New returns the list that lies under the prefix.
+func New(c redis.UniversalClient, prefix string) *List {
+	return &List{client: c, keys: partition.Keys{Prefix: prefix}}
+}
+
+// Add denies an id until exp, the expiry of the last token it denies, and a
+// little longer. The id lies in the partition of the session sid; to deny a
+// whole session, id and sid are the same. If exp has long passed there is
+// nothing to deny, and nothing is written. Adding twice does no harm.
+func (l *List) Add(ctx context.Context, kind Kind, sid, id string, exp time.Time) error {
+	p, ok := partition.OfSID(sid)
+	if !ok {
+		return ErrID
+	}
+	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
+	if err := add.Run(ctx, l.client, keys, string(kind), id, exp.Unix()).Err(); err != nil {
+		return fmt.Errorf("deny %s: %w", kind, err)
+	}
+	return nil
+}
+
+// Denied reports whether the token jti of the session sid is denied, by either
+// id. An error says nothing about the token.
+func (l *List) Denied(ctx context.Context, sid, jti string) (bool, error) {
+	p, ok := partition.OfSID(sid)
+	if !ok {
+		return false, ErrID
+	}
+	n, err := l.client.Exists(ctx, l.keys.Deny(p, sid), l.keys.Deny(p, jti)).Result()
+	if err != nil {
+		return false, fmt.Errorf("ask the denylist: %w", err)
+	}
+	return n > 0, nil
+}
