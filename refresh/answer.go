@@ -1,0 +1,61 @@
+package refresh
+
+import (
+	"crypto/rand"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// answer is what create.lua and rotate.lua reply.
+type answer struct {
+	verdict string
+	now     time.Time
+	ahead   int64 // generations the token was ahead of the session
+	record  record
+}
+
+// parseAnswer reads a reply and makes sure that it answers this request. Replies
+// have been known to shift between requests that share a connection; handing
+// one user the grant of another would be the worst thing this service can do.
+func parseAnswer(cmd *redis.Cmd, key string, generation uint32) (answer, error) {
+	reply, err := cmd.Slice()
+	if err != nil {
+		return answer{}, err
+	}
+	if len(reply) != 6 || reply[0] != key || reply[1] != strconv.FormatUint(uint64(generation), 10) {
+		return answer{}, ErrReply
+	}
+	verdict, ok1 := reply[2].(string)
+	now, ok2 := reply[3].(int64)
+	ahead, ok3 := reply[4].(int64)
+	if !ok1 || !ok2 || !ok3 {
+		return answer{}, ErrReply
+	}
+	r, err := parseRecord(reply[5])
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{verdict, time.UnixMilli(now).UTC(), ahead, r}, nil
+}
+
+func parseRecord(reply any) (record, error) {
+	flat, ok := reply.([]any)
+	if !ok || len(flat)%2 != 0 {
+		return nil, ErrReply
+	}
+	r := make(record, len(flat)/2)
+	for i := 0; i < len(flat); i += 2 {
+		name, ok1 := flat[i].(string)
+		value, ok2 := flat[i+1].(string)
+		if !ok1 || !ok2 {
+			return nil, ErrReply
+		}
+		r[name] = value
+	}
+	return r, nil
+}
+
+// rawKey makes a retry key that no other request can have.
+func rawKey() string { return rand.Text() }

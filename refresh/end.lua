@@ -1,0 +1,61 @@
+-- Ends one session, or all that a user's index names.
+--
+-- KEYS     index, feed, then for each session: session, denylist entry
+-- ARGV[1]  why
+-- ARGV[2]  "" to end the sessions named; else the index must name exactly
+--          them, in this order, or nothing is done
+-- ARGV[3]  a session to leave alone, or ""
+-- ARGV[4]  how long a tombstone lies (ms)
+-- ARGV[5]… the sessions' ids
+--
+-- Reply    "changed", or "ended" and how many sessions ended by this run
+--
+-- For each session: deny, tell the feed, mark the tombstone, leave the index,
+-- and last of all drop the fields. Until that last write a second run finds
+-- all it needs to complete the first.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+
+if ARGV[2] ~= '' then
+  local members = redis.call('ZRANGE', KEYS[1], 0, -1)
+  if #members ~= #ARGV - 4 then
+    return {'changed'}
+  end
+  for i, sid in ipairs(members) do
+    if sid ~= ARGV[i + 4] then
+      return {'changed'}
+    end
+  end
+end
+
+local ended = 0
+for i = 5, #ARGV do
+  local sid = ARGV[i]
+  local session = KEYS[2 * i - 7]
+  local l, x, done = unpack(redis.call('HMGET', session, 'l', 'x', 'end'))
+  if sid ~= ARGV[3] then
+    if l then
+      -- Not only what this Redis granted: one that came back older than its
+      -- clients does not know of all that was.
+      local exp = math.max(tonumber(x), math.floor(now / 1000) + l)
+      deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now)
+      if not done then
+        redis.call('HSET', session, 'end', now, 'why', ARGV[1])
+        done = now
+        ended = ended + 1
+      end
+      redis.call('PEXPIREAT', session, done + ARGV[4])
+    end
+    redis.call('ZREM', KEYS[1], sid)
+    if l then
+      local drop = {}
+      for _, field in ipairs(redis.call('HKEYS', session)) do
+        if field ~= 'end' and field ~= 'why' then
+          drop[#drop + 1] = field
+        end
+      end
+      redis.call('HDEL', session, unpack(drop))
+    end
+  end
+end
+return {'ended', ended}

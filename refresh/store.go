@@ -1,0 +1,462 @@
+package refresh
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/authapi/authapi/denylist"
+	"github.com/authapi/authapi/internal/partition"
+	"github.com/authapi/authapi/internal/script"
+	"github.com/authapi/authapi/tokens"
+)
+
+var (
+	//go:embed create.lua
+	createLua string
+	//go:embed rotate.lua
+	rotateLua string
+	//go:embed end.lua
+	endLua string
+	//go:embed list.lua
+	listLua string
+	//go:embed amend.lua
+	amendLua string
+
+	createScript = script.New(createLua) // a full Redis takes no new sessions
+	rotateScript = script.New(rotateLua, script.OnFullRedis)
+	endScript    = script.New(denylist.Lua+endLua, script.OnFullRedis)
+	listScript   = script.New(listLua, script.OnFullRedis)
+	amendScript  = script.New(amendLua, script.OnFullRedis)
+)
+
+// attempts bounds how often an operation starts over because the user's index
+// changed under it.
+const attempts = 10
+
+// tombstoneLife is how long a session's holder can learn why it ended.
+const tombstoneLife = 24 * time.Hour
+
+// Options configure a [Store].
+type Options struct {
+	// Prefix opens all key names.
+	Prefix string
+	// Secrets are the deployment's, at least 32 random bytes each. The first
+	// makes tokens, all recognise them.
+	Secrets [][]byte
+	// Policy returns a client's present policy, false for an unknown client.
+	// A refreshed session that carries an older one is given it.
+	Policy func(clientID string) (Policy, bool)
+}
+
+// Store is the sessions in one Redis, under one prefix. It is safe for
+// concurrent use, by many processes at once.
+//
+// Its methods end when their context does. Give them one that outlives the
+// client's connection: a rotation whose client has gone should still be
+// answered, so that it is done and known to be done.
+type Store struct {
+	client redis.UniversalClient
+	keys   partition.Keys
+	codec  *codec
+	deny   *denylist.List
+	policy func(string) (Policy, bool)
+}
+
+// New returns a store. It does not ask Redis anything.
+func New(c redis.UniversalClient, o Options) (*Store, error) {
+	codec, err := newCodec(o.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	if o.Policy == nil {
+		return nil, errors.New("refresh: no policy")
+	}
+	return &Store{
+		client: c,
+		keys:   partition.Keys{Prefix: o.Prefix},
+		codec:  codec,
+		deny:   denylist.New(c, o.Prefix),
+		policy: o.Policy,
+	}, nil
+}
+
+// Parse tells whether a text is a refresh token that this service made. It
+// asks nobody; anything else than a token is [ErrToken].
+func (st *Store) Parse(token string) (Token, error) { return st.codec.decode(token) }
+
+// Guard makes a login conditional: the session is created only if the field of
+// a Redis hash in the subject's partition still has the value.
+type Guard struct{ Key, Field, Value string }
+
+// Login is what a new session starts from.
+type Login struct {
+	Subject  string
+	ClientID string
+	Roles    []string
+	Scope    string
+	AMR      []string
+	Device   string    // a label for the user to recognise it by
+	AuthTime time.Time // zero: now
+	Guard    Guard     // zero: none
+}
+
+func (l *Login) check() error {
+	for _, field := range []struct {
+		name, value string
+		most        int
+	}{
+		{"subject", l.Subject, MaxSubject},
+		{"client id", l.ClientID, MaxClient},
+		{"device", l.Device, MaxDevice},
+		{"roles", strings.Join(l.Roles, " "), MaxRoles},
+		{"scope", l.Scope, MaxScope},
+		{"amr", strings.Join(l.AMR, " "), MaxAMR},
+	} {
+		if len(field.value) > field.most {
+			return fmt.Errorf("refresh: %s of %d bytes: at most %d", field.name, len(field.value), field.most)
+		}
+	}
+	if l.Subject == "" || l.ClientID == "" {
+		return errors.New("refresh: a session needs a subject and a client")
+	}
+	return nil
+}
+
+// Create starts a session. If the user has as many as the client's policy
+// allows, the oldest are ended to make room. It returns [ErrGuard] if the
+// guard no longer holds, and [ErrClient] for an unknown client.
+func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	p, ok := st.policy(l.ClientID)
+	if !ok {
+		return nil, ErrClient
+	}
+	token := newToken(partition.Of(l.Subject))
+	sid := token.SID()
+
+	keys := []string{st.keys.Session(token.partition, sid), st.keys.User(l.Subject)}
+	if l.Guard.Key != "" {
+		keys = append(keys, l.Guard.Key)
+	}
+	authTime := ""
+	if !l.AuthTime.IsZero() {
+		authTime = fmt.Sprint(l.AuthTime.Unix())
+	}
+	args := []any{
+		sid, p.Sessions, l.Guard.Field, l.Guard.Value,
+		int64(p.Idle.Seconds()), int64(p.Absolute.Seconds()), int64(p.Access.Seconds()), authTime,
+	}
+	fields := []any{
+		fieldSubject, l.Subject, fieldClient, l.ClientID, fieldTransport, string(p.Transport),
+		fieldWindow, p.Window.Milliseconds(),
+		fieldAMR, strings.Join(l.AMR, " "), fieldDevice, l.Device,
+	}
+	fields = chunked(fields, fieldRoles, strings.Join(l.Roles, " "))
+	fields = chunked(fields, fieldScope, l.Scope)
+	args = append(args, withoutEmpty(fields)...)
+
+	for range attempts {
+		asked := time.Now()
+		a, err := parseAnswer(createScript.Run(ctx, st.client, keys, args...), keys[0], 0)
+		if err != nil {
+			return nil, fmt.Errorf("create session: %w", err)
+		}
+		switch a.verdict {
+		case "created":
+			s, err := a.record.session(sid)
+			if err != nil {
+				return nil, err
+			}
+			return st.grant(token, s, asked, a.now), nil
+		case "guard":
+			return nil, ErrGuard
+		case "full":
+			if err := st.makeRoom(ctx, l.Subject, p.Sessions); err != nil {
+				return nil, err
+			}
+		case "ended":
+			return nil, ErrEnded
+		default:
+			return nil, fmt.Errorf("create session: %w", ErrReply)
+		}
+	}
+	return nil, ErrContended
+}
+
+// makeRoom leaves at most limit-1 sessions in a user's index. Most often it
+// only takes out those that have expired.
+func (st *Store) makeRoom(ctx context.Context, sub string, limit int) error {
+	live, err := st.List(ctx, sub)
+	if err != nil {
+		return err
+	}
+	for _, s := range live[:max(0, len(live)-limit+1)] {
+		if err := st.end(ctx, sub, s.SID, Limited); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Presented is a refresh token as a request brought it.
+type Presented struct {
+	Token     string
+	Transport Transport // how it arrived
+	ClientID  string    // who says to present it; "" if nobody said
+	RetryKey  string    // names the request across its retries; "" if the client sent none
+}
+
+// Rotate exchanges a refresh token for its successor, in one round trip.
+//
+// The refusals are [ErrToken], for which Redis is not asked, [ErrExpired],
+// [ErrEnded], [ErrReused], [ErrLate], [ErrClient] and [ErrOften]. Any other
+// error means that it is not known whether the token was rotated. Asking again
+// with the same retry key then yields the successor, whether it was or not.
+func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
+	token, err := st.codec.decode(r.Token)
+	if err != nil {
+		return nil, err
+	}
+	if token.generation == math.MaxUint32 {
+		return nil, ErrExpired
+	}
+	sid := token.SID()
+	// A key of our own makes a second run by the Redis client, after a lost
+	// reply, a retry of the same request instead of a replay.
+	key, sent := r.RetryKey, "1"
+	if key == "" {
+		key, sent = rawKey(), ""
+	}
+	keys := []string{st.keys.Session(token.partition, sid)}
+	asked := time.Now()
+	a, err := parseAnswer(rotateScript.Run(ctx, st.client, keys,
+		token.generation, string(r.Transport), r.ClientID, retryHash(key, token.generation), sent,
+	), keys[0], token.generation)
+	if err != nil {
+		return nil, fmt.Errorf("rotate: %w", err)
+	}
+	switch a.verdict {
+	case "missing":
+		return nil, ErrExpired
+	case "ended":
+		if Reason(a.record[fieldWhy]) == Reused {
+			return nil, ErrReused
+		}
+		return nil, ErrEnded
+	case "client":
+		return nil, ErrClient
+	case "often":
+		return nil, ErrOften
+	case "clock":
+		return nil, ErrClock
+	case "late":
+		return nil, ErrLate
+	}
+
+	s, err := a.record.session(sid)
+	if err != nil {
+		return nil, err
+	}
+	switch a.verdict {
+	case "rotated", "same":
+		current, known := st.policy(s.ClientID)
+		if !known {
+			return nil, ErrClient
+		}
+		g := st.grant(token.at(s.Generation), s, asked, a.now)
+		g.Repeated = a.verdict == "same"
+		if !g.Repeated {
+			g.Ahead = uint32(a.ahead)
+			st.renewPolicy(ctx, keys, s.Policy, current)
+		}
+		return g, nil
+	case "reuse":
+		// Until this is done nothing has changed: if it fails, the caller is
+		// told that there was trouble, and the next replay comes here again.
+		if err := st.end(ctx, s.Subject, sid, Reused); err != nil {
+			return nil, err
+		}
+		return nil, &ReuseError{
+			SID: sid, Subject: s.Subject, ClientID: s.ClientID,
+			Presented: token.generation, Current: s.Generation,
+		}
+	}
+	return nil, fmt.Errorf("rotate: %w", ErrReply)
+}
+
+// renewPolicy hands a session the present policy of its client. It is a second
+// round trip, but only at the first refresh after the configuration changed.
+// If it fails the next refresh tries again.
+func (st *Store) renewPolicy(ctx context.Context, keys []string, has, current Policy) {
+	if has.Window != current.Window || has.Idle != current.Idle || has.Access != current.Access {
+		_ = amendScript.Run(ctx, st.client, keys, policyFields(current)...).Err()
+	}
+}
+
+// Get returns a session. It returns [ErrExpired] if there is none and
+// [ErrEnded] if it has ended.
+func (st *Store) Get(ctx context.Context, sid string) (Session, error) {
+	p, ok := partition.OfSID(sid)
+	if !ok {
+		return Session{}, ErrExpired
+	}
+	fields, err := st.client.HGetAll(ctx, st.keys.Session(p, sid)).Result()
+	if err != nil {
+		return Session{}, fmt.Errorf("read session: %w", err)
+	}
+	r := record(fields)
+	if r.tombstone() {
+		return Session{}, ErrEnded
+	}
+	if len(r) == 0 {
+		return Session{}, ErrExpired
+	}
+	return r.session(sid)
+}
+
+// List returns a user's live sessions, the oldest first.
+func (st *Store) List(ctx context.Context, sub string) ([]Session, error) {
+	index := st.keys.User(sub)
+	sids, err := st.client.ZRange(ctx, index, 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read session index: %w", err)
+	}
+	if len(sids) == 0 {
+		return nil, nil
+	}
+	keys, args := []string{index}, make([]any, len(sids))
+	p := partition.Of(sub)
+	for i, sid := range sids {
+		keys = append(keys, st.keys.Session(p, sid))
+		args[i] = sid
+	}
+	reply, err := listScript.Run(ctx, st.client, keys, args...).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("read sessions: %w", err)
+	}
+	if len(reply) != len(sids)+1 {
+		return nil, fmt.Errorf("read sessions: %w", ErrReply)
+	}
+	var live []Session
+	for i, sid := range sids {
+		r, err := parseRecord(reply[i+1])
+		if err != nil {
+			return nil, fmt.Errorf("read sessions: %w", err)
+		}
+		if len(r) == 0 {
+			continue
+		}
+		s, err := r.session(sid)
+		if err != nil {
+			return nil, err
+		}
+		live = append(live, s)
+	}
+	return live, nil
+}
+
+// End ends a session: its refresh tokens are refused from now on, and its
+// access tokens are denied. Ending a session twice, or one that is not there,
+// succeeds. It works on a full Redis.
+func (st *Store) End(ctx context.Context, sid string, why Reason) error {
+	p, ok := partition.OfSID(sid)
+	if !ok {
+		return nil
+	}
+	fields, err := st.client.HMGet(ctx, st.keys.Session(p, sid), fieldSubject, fieldEnd).Result()
+	if err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	if sub, ok := fields[0].(string); ok {
+		return st.end(ctx, sub, sid, why)
+	}
+	if fields[1] != nil {
+		return nil
+	}
+	// Expired, or lost by a Redis that came back older. In the second case
+	// access tokens may still live, and this denies them.
+	if err := st.deny.Add(ctx, denylist.Session, sid, sid, time.Now().Add(tokens.MaxLifetime)); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+func (st *Store) end(ctx context.Context, sub, sid string, why Reason) error {
+	_, _, err := st.runEnd(ctx, sub, []string{sid}, why, "", "")
+	return err
+}
+
+// EndAll ends all sessions of a user except one ("" for none), at one moment:
+// a login that is answered later is not affected. It returns how many it
+// ended. It works on a full Redis.
+func (st *Store) EndAll(ctx context.Context, sub, except string, why Reason) (int, error) {
+	for range attempts {
+		sids, err := st.client.ZRange(ctx, st.keys.User(sub), 0, -1).Result()
+		if err != nil {
+			return 0, fmt.Errorf("read session index: %w", err)
+		}
+		if len(sids) == 0 {
+			return 0, nil
+		}
+		n, changed, err := st.runEnd(ctx, sub, sids, why, "all", except)
+		if err != nil {
+			return 0, err
+		}
+		if !changed {
+			return n, nil
+		}
+	}
+	return 0, ErrContended
+}
+
+func (st *Store) runEnd(ctx context.Context, sub string, sids []string, why Reason, all, except string) (ended int, changed bool, err error) {
+	p := partition.Of(sub)
+	keys := []string{st.keys.User(sub), st.keys.Feed(p)}
+	args := []any{string(why), all, except, tombstoneLife.Milliseconds()}
+	for _, sid := range sids {
+		keys = append(keys, st.keys.Session(p, sid), st.keys.Deny(p, sid))
+		args = append(args, sid)
+	}
+	reply, err := endScript.Run(ctx, st.client, keys, args...).Slice()
+	if err != nil {
+		return 0, false, fmt.Errorf("end sessions: %w", err)
+	}
+	switch {
+	case len(reply) == 1 && reply[0] == "changed":
+		return 0, true, nil
+	case len(reply) == 2 && reply[0] == "ended":
+		n, _ := reply[1].(int64)
+		return int(n), false, nil
+	}
+	return 0, false, fmt.Errorf("end sessions: %w", ErrReply)
+}
+
+// SetRoles changes the roles in all sessions of a user. Access tokens show
+// them from the next refresh on.
+func (st *Store) SetRoles(ctx context.Context, sub string, roles []string) error {
+	joined := strings.Join(roles, " ")
+	if len(joined) > MaxRoles {
+		return fmt.Errorf("refresh: roles of %d bytes: at most %d", len(joined), MaxRoles)
+	}
+	sids, err := st.client.ZRange(ctx, st.keys.User(sub), 0, -1).Result()
+	if err != nil {
+		return fmt.Errorf("read session index: %w", err)
+	}
+	fields := chunked(nil, fieldRoles, joined)
+	p := partition.Of(sub)
+	for _, sid := range sids {
+		if err := amendScript.Run(ctx, st.client, []string{st.keys.Session(p, sid)}, fields...).Err(); err != nil {
+			return fmt.Errorf("set roles: %w", err)
+		}
+	}
+	return nil
+}
