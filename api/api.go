@@ -1,0 +1,157 @@
+// Package api is the HTTP interface of the service: routes, handlers, and the
+// one place where errors become responses.
+//
+// Call [New] with the stores it should use; the result is an http.Handler.
+// [API.Drain] makes /readyz say no before a shutdown.
+//
+// A request flows one way: it is read strictly (request.go), a store decides
+// (packages refresh, users, denylist), a token is signed, a response is
+// written (response.go). Errors of all packages become responses by one table
+// (errors.go). Routes that need an access token are guarded by the same
+// package, verify, that other services import.
+//
+// The package keeps no state of its own, so that any number of instances can
+// stand side by side. openapi.yaml is the contract; a test holds the routes
+// against it.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/authapi/authapi"
+	"github.com/authapi/authapi/denylist"
+	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/tokens"
+	"github.com/authapi/authapi/users"
+	"github.com/authapi/authapi/verify"
+)
+
+// Keys are the signing keys. [keyring.Ring] is one.
+type Keys interface {
+	Signer() *tokens.SigningKey
+	KeySet() *tokens.KeySet
+}
+
+// Config is what the API is made of. All fields are needed but Username and
+// Logger.
+type Config struct {
+	// Issuer is the URL that access tokens name, and under which clients find
+	// the routes. Audience is whom access tokens are for.
+	Issuer, Audience string
+	// Clients are the applications that may ask for tokens.
+	Clients  Clients
+	Sessions *refresh.Store
+	Denylist *denylist.List
+	Keys     Keys
+	Users    users.Authenticator
+	// Username returns the name of a subject, "" if it has none.
+	Username func(ctx context.Context, sub string) (string, error)
+	// Ready asks whatever the service cannot work without.
+	Ready func(ctx context.Context) error
+	// Logger gets a line for each request and each security event. nil
+	// discards them.
+	Logger *slog.Logger
+}
+
+// API serves the routes. It is safe for concurrent use.
+type API struct {
+	Config
+	verifier *verify.Verifier
+	metadata []byte
+	router   *chi.Mux
+	draining atomic.Bool
+}
+
+// storageBudget bounds what a request may spend on Redis and on waiting for a
+// place to hash. Whatever hangs, the client hears of it within two seconds.
+const storageBudget = 1500 * time.Millisecond
+
+// New makes the API, or says what the configuration lacks.
+func New(c Config) (*API, error) {
+	if c.Sessions == nil || c.Denylist == nil || c.Keys == nil || c.Users == nil || c.Ready == nil {
+		return nil, errors.New("api: a store is missing")
+	}
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil || issuer.Scheme == "" || issuer.Host == "" {
+		return nil, fmt.Errorf("api: issuer %q is not an absolute URL", c.Issuer)
+	}
+	if err := c.Clients.check(); err != nil {
+		return nil, err
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &API{Config: c}
+	a.verifier, err = verify.New(verify.Config{
+		Issuer:   c.Issuer,
+		Audience: c.Audience,
+		Keys:     c.Keys,
+		Denied: func(ctx context.Context, t *tokens.Claims) (bool, error) {
+			return c.Denylist.Denied(ctx, t.SessionID, t.ID)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.metadata, err = metadata(c.Issuer); err != nil {
+		return nil, err
+	}
+	a.router = a.routes()
+	return a, nil
+}
+
+func (a *API) routes() *chi.Mux {
+	r := chi.NewRouter()
+	r.Use(requestID, a.logRequests, a.recoverPanics, middleware.GetHead, a.cors())
+	r.NotFound(a.notFound)
+	r.MethodNotAllowed(a.methodNotAllowed)
+
+	r.Get("/healthz", a.health)
+	r.Get("/openapi.yaml", a.contract)
+	r.Get("/.well-known/jwks.json", a.jwks)
+	r.Get("/.well-known/oauth-authorization-server", a.serverMetadata)
+
+	r.Group(func(r chi.Router) {
+		r.Use(deadline)
+		r.Get("/readyz", a.ready)
+		r.Post("/login", a.login)
+		r.Post("/refresh", a.refresh)
+		r.Post("/logout", a.logout)
+		r.Post("/oauth/token", a.oauthToken)
+		r.Post("/oauth/revoke", a.oauthRevoke)
+
+		r.Group(func(r chi.Router) {
+			r.Use(a.verifier.Middleware)
+			r.Get("/me", a.me)
+			r.Get("/sessions", a.listSessions)
+			r.Delete("/sessions", a.endSessions)
+			r.Delete("/sessions/{sid}", a.endSession)
+		})
+	})
+	return r
+}
+
+// ServeHTTP serves one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+
+// Routes lets tests and tools walk the routes.
+func (a *API) Routes() chi.Routes { return a.router }
+
+// Drain makes /readyz answer 503 from now on, so that no new requests are sent
+// here, while everything still works.
+func (a *API) Drain() { a.draining.Store(true) }
+
+func (a *API) contract(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Write(authapi.OpenAPI)
+}

@@ -1,0 +1,92 @@
+package api
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/verify"
+)
+
+// device is a session as its user sees it.
+type device struct {
+	SID        string `json:"sid"`
+	ClientID   string `json:"client_id"`
+	Device     string `json:"device"`
+	CreatedAt  string `json:"created_at"`
+	LastUsedAt string `json:"last_used_at"`
+	ExpiresAt  string `json:"expires_at"`
+	Current    bool   `json:"current"`
+}
+
+// listSessions shows a user their sessions, the newest first.
+func (a *API) listSessions(w http.ResponseWriter, r *http.Request) {
+	c, _ := verify.Claims(r.Context())
+	sessions, err := a.Sessions.List(r.Context(), c.Subject)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	devices := make([]device, 0, len(sessions))
+	for _, s := range slices.Backward(sessions) {
+		devices = append(devices, device{
+			SID:        s.SID,
+			ClientID:   s.ClientID,
+			Device:     s.Device,
+			CreatedAt:  timestamp(s.CreatedAt),
+			LastUsedAt: timestamp(s.RotatedAt),
+			ExpiresAt:  timestamp(s.ExpiresAt()),
+			Current:    s.SID == c.SessionID,
+		})
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Sessions []device `json:"sessions"`
+	}{devices})
+}
+
+// endSession ends one of the user's sessions. Somebody else's looks the same
+// as one that is not there.
+func (a *API) endSession(w http.ResponseWriter, r *http.Request) {
+	c, _ := verify.Claims(r.Context())
+	sid := chi.URLParam(r, "sid")
+	s, err := a.Sessions.Get(r.Context(), sid)
+	switch {
+	case errors.Is(err, refresh.ErrExpired), errors.Is(err, refresh.ErrEnded):
+		err = errNotFound
+	case err == nil && s.Subject != c.Subject:
+		err = errNotFound
+	case err == nil:
+		err = a.Sessions.End(r.Context(), sid, refresh.Removed)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.event(r, slog.LevelInfo, "session removed", "sub", c.Subject, "sid", sid)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// endSessions ends all of the user's sessions, or all but this one.
+func (a *API) endSessions(w http.ResponseWriter, r *http.Request) {
+	c, _ := verify.Claims(r.Context())
+	except := ""
+	switch values, given := r.URL.Query()["except"]; {
+	case !given:
+	case len(values) == 1 && values[0] == "current":
+		except = c.SessionID
+	default:
+		a.fail(w, r, invalidRequest("except can only be current"))
+		return
+	}
+	ended, err := a.Sessions.EndAll(r.Context(), c.Subject, except, refresh.Removed)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.event(r, slog.LevelInfo, "sessions removed", "sub", c.Subject, "ended", ended)
+	w.WriteHeader(http.StatusNoContent)
+}

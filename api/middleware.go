@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/cors"
+)
+
+type requestIDKey struct{}
+
+// requestID names each request, for the log and for the user who reports a
+// problem. A name that the client sends is not believed: it could be somebody
+// else's, or a line of log of the client's own making.
+func requestID(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := rand.Text()
+		w.Header().Set("X-Request-Id", id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+	})
+}
+
+func requestIDOf(r *http.Request) string {
+	id, _ := r.Context().Value(requestIDKey{}).(string)
+	return id
+}
+
+// logRequests writes a line for each request. It names the route, not the
+// path, and no header: tokens can be neither in one nor in the other.
+func (a *API) logRequests(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		next.ServeHTTP(ww, r)
+		a.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request",
+			slog.String("method", r.Method),
+			slog.String("route", chi.RouteContext(r.Context()).RoutePattern()),
+			slog.Int("status", ww.Status()),
+			slog.Float64("ms", float64(time.Since(began).Microseconds())/1000),
+			slog.String("request_id", requestIDOf(r)),
+		)
+	})
+}
+
+// recoverPanics answers for a handler that failed in a way nobody foresaw.
+func (a *API) recoverPanics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { // a sentinel that is never wrapped
+				panic(p)
+			}
+			a.Logger.ErrorContext(r.Context(), "panic", "request_id", requestIDOf(r), "stack", string(debug.Stack()))
+			a.fail(w, r, fmt.Errorf("%w: panic", errInternal))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// deadline bounds the time that Redis may take, and cuts the tie to the
+// client's connection: a rotation whose client has gone is still carried out
+// and its reply still read. Cutting it off half-way would cost the Redis
+// connection and leave the outcome open.
+func deadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storageBudget)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// cors lets the pages of the clients' origins read responses. Origins are
+// compared byte for byte; none is configured by pattern. Without origins no
+// page of another origin gets in.
+func (a *API) cors() func(http.Handler) http.Handler {
+	origins := map[string]bool{}
+	for _, o := range a.Clients.origins() {
+		origins[o] = true
+	}
+	return cors.Handler(cors.Options{
+		AllowOriginFunc: func(_ *http.Request, origin string) bool { return origins[origin] },
+		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
+		AllowedHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key"},
+		ExposedHeaders:  []string{"X-Request-Id", "Retry-After", "WWW-Authenticate"},
+		MaxAge:          600,
+	})
+}

@@ -1,0 +1,148 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/authapi/authapi/denylist"
+	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/tokens"
+)
+
+// oauthToken is the refresh grant of RFC 6749, section 6.
+func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
+	var grantType, token, clientID, scope string
+	err := readForm(w, r,
+		field{"grant_type", &grantType, 64, true},
+		tokenField("refresh_token", &token, false),
+		clientField(&clientID),
+		field{"scope", &scope, maxBody, false},
+	)
+	switch {
+	case err != nil:
+	case grantType != "refresh_token":
+		err = errGrantType
+	case token == "":
+		err = invalidRequest("refresh_token is missing")
+	case scope != "":
+		// No session has a scope yet, so any is more than was granted. Refused
+		// before the token is spent.
+		err = errScope
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	a.rotate(w, r, token, clientID)
+}
+
+// oauthRevoke is RFC 7009: a refresh token ends its session, an access token
+// is denied. A token that means nothing here is none of the client's worries;
+// trouble is (a 200 then would be a lie).
+func (a *API) oauthRevoke(w http.ResponseWriter, r *http.Request) {
+	var token, hint, clientID string
+	err := readForm(w, r,
+		tokenField("token", &token, true),
+		field{"token_type_hint", &hint, 64, false},
+		clientField(&clientID),
+	)
+	if err == nil {
+		err = a.client(clientID)
+	}
+	if err == nil {
+		err = a.revoke(r, token, clientID)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// revoke does not need the hint: the two kinds of tokens cannot be confused.
+func (a *API) revoke(r *http.Request, token, clientID string) error {
+	if strings.HasPrefix(token, refresh.Prefix) {
+		t, err := a.Sessions.Parse(token)
+		if errors.Is(err, refresh.ErrToken) {
+			return nil
+		}
+		if clientID != "" {
+			s, err := a.Sessions.Get(r.Context(), t.SID())
+			switch {
+			case errors.Is(err, refresh.ErrEnded):
+				return nil
+			case errors.Is(err, refresh.ErrExpired):
+				// Nobody's any more; ending it still denies what may live.
+			case err != nil:
+				return err
+			case s.ClientID != clientID:
+				return errOthersToken
+			}
+		}
+		if err := a.Sessions.End(r.Context(), t.SID(), refresh.Logout); err != nil {
+			return err
+		}
+		a.event(r, slog.LevelInfo, "refresh token revoked", "sid", t.SID())
+		return nil
+	}
+	c, err := a.verifier.VerifyIgnoringExpiry(token)
+	if errors.Is(err, tokens.ErrInvalid) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if clientID != "" && c.ClientID != clientID {
+		return errOthersToken
+	}
+	if err := a.Denylist.Add(r.Context(), denylist.Token, c.SessionID, c.ID, c.ExpiresAt); err != nil {
+		return err
+	}
+	a.event(r, slog.LevelInfo, "access token revoked", "sid", c.SessionID, "jti", c.ID)
+	return nil
+}
+
+// jwks is RFC 7517. Verifiers may keep it for five minutes.
+func (a *API) jwks(w http.ResponseWriter, r *http.Request) {
+	body, err := json.Marshal(a.Keys.KeySet())
+	if err != nil {
+		a.fail(w, r, fmt.Errorf("%w: key set: %w", errInternal, err))
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(body)
+}
+
+// metadata is RFC 8414. Every URL in it begins with the issuer.
+func metadata(issuer string) ([]byte, error) {
+	at := strings.TrimSuffix(issuer, "/")
+	return json.Marshal(struct {
+		Issuer         string   `json:"issuer"`
+		Token          string   `json:"token_endpoint"`
+		TokenAuth      []string `json:"token_endpoint_auth_methods_supported"`
+		Revocation     string   `json:"revocation_endpoint"`
+		RevocationAuth []string `json:"revocation_endpoint_auth_methods_supported"`
+		JWKS           string   `json:"jwks_uri"`
+		GrantTypes     []string `json:"grant_types_supported"`
+		ResponseTypes  []string `json:"response_types_supported"`
+	}{
+		issuer,
+		at + "/oauth/token",
+		[]string{"none"},
+		at + "/oauth/revoke",
+		[]string{"none"},
+		at + "/.well-known/jwks.json",
+		[]string{"refresh_token"},
+		[]string{},
+	})
+}
+
+func (a *API) serverMetadata(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(a.metadata)
+}
