@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/authapi/authapi/users"
+)
+
+// The demo's only user. Everybody knows the password, so the demo must be
+// reachable by nobody else: see loopbackOnly and the checks in config.go.
+const (
+	demoUser     = "demo"
+	demoPassword = "demo-password"
+)
+
+// developmentOrigins are where the usual development servers of front ends
+// listen. Only the demo lets their pages in.
+var developmentOrigins = []string{
+	"http://localhost:3000", "http://localhost:4200", "http://localhost:5173", "http://localhost:8081",
+	"http://127.0.0.1:3000", "http://127.0.0.1:4200", "http://127.0.0.1:5173", "http://127.0.0.1:8081",
+}
+
+// embedded is a Redis inside this process. It forgets everything when the
+// process ends.
+type embedded struct {
+	url    string
+	secret []byte
+	stop   func()
+}
+
+// tick is how often the embedded Redis is told that time has passed: it does
+// not let keys expire by itself.
+const tick = 100 * time.Millisecond
+
+// startEmbedded starts it on a loopback port, with a password: other users of
+// the machine can reach the port too.
+func startEmbedded() (*embedded, error) {
+	server := miniredis.NewMiniRedis()
+	password := rand.Text()
+	server.RequireAuth(password)
+	if err := server.StartAddr("127.0.0.1:0"); err != nil {
+		return nil, fmt.Errorf("start the embedded Redis: %w", err)
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+
+	done := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		last := time.Now()
+		for {
+			select {
+			case <-done:
+				return
+			case now := <-ticker.C:
+				server.FastForward(now.Sub(last))
+				last = now
+			}
+		}
+	}()
+	return &embedded{
+		url:    "redis://:" + password + "@" + server.Addr(),
+		secret: secret,
+		stop: func() {
+			close(done)
+			server.Close()
+		},
+	}, nil
+}
+
+func addDemoUser(ctx context.Context, directory *users.Directory) error {
+	if _, err := directory.Add(ctx, demoUser, demoPassword, []string{"user"}); err != nil {
+		return fmt.Errorf("add the demo user: %w", err)
+	}
+	return nil
+}
+
+// loopbackOnly keeps the demo from whoever is not at this machine. The
+// listener is on loopback, but that is not enough: a page on any site can make
+// a browser here send requests to a name that resolves to 127.0.0.1 (the Host
+// then is that name), and a proxy in front would carry the world in.
+func loopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		problem := ""
+		if !isLoopback(trimBrackets(host)) {
+			problem = "this demo answers to localhost only"
+		}
+		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"} {
+			if r.Header.Get(name) != "" {
+				problem = "this demo does not work behind a proxy"
+			}
+		}
+		if problem == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"error":"invalid_request","error_description":%q}`+"\n", problem)
+	})
+}
+
+func trimBrackets(host string) string {
+	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
+		return host[1 : len(host)-1]
+	}
+	return host
+}
+
+// greet tells somebody who has just started the demo what to do next.
+func greet(w io.Writer, url string) {
+	fmt.Fprintf(w, `
+authapi runs at %[1]s as a demo: an embedded Redis, one user, nothing is kept.
+Try it:
+
+  curl -s %[1]s/login --json '{"username":"%[2]s","password":"%[3]s"}'
+
+then send the access token to /me, and the refresh token to /refresh:
+
+  curl -s %[1]s/me -H 'Authorization: Bearer <access_token>'
+  curl -s %[1]s/refresh --json '{"refresh_token":"<refresh_token>"}'
+
+All routes: %[1]s/openapi.yaml. Stop with Ctrl-C.
+
+`, url, demoUser, demoPassword)
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/denylist"
+	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/keyring"
+)
+
+// shutdownTimeout is how long requests under way may take to finish.
+const shutdownTimeout = 10 * time.Second
+
+// serve runs the service until ctx ends.
+func serve(ctx context.Context, p program) error {
+	c, _, err := p.config(0, 0)
+	if err != nil {
+		return err
+	}
+	logger := newLogger(c, p)
+	redisconn.SetLogger(logger)
+
+	// Before anything else: an address that is taken is the likeliest mistake.
+	listener, err := net.Listen("tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", c.addr, err)
+	}
+	defer listener.Close()
+	c = c.listening(listener.Addr())
+
+	clients := api.BuiltinClients()
+	if c.embedded {
+		embedded, err := startEmbedded()
+		if err != nil {
+			return err
+		}
+		defer embedded.stop()
+		c.redisURL, c.secrets = embedded.url, [][]byte{embedded.secret}
+		clients = api.BuiltinClients(developmentOrigins...)
+	}
+
+	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{})
+	if err != nil {
+		return fmt.Errorf("open Redis: %w", err)
+	}
+	defer client.Close()
+	if !c.embedded {
+		report, err := redisconn.Inspect(ctx, client)
+		if err == nil {
+			err = report.Err()
+		}
+		for _, f := range report.Findings {
+			if f.Level == redisconn.Warn {
+				logger.Warn("Redis: "+f.Message, "subject", f.Subject)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+
+	s, err := newStores(c, client, clients)
+	if err != nil {
+		return err
+	}
+	if c.embedded {
+		if err := addDemoUser(ctx, s.users); err != nil {
+			return err
+		}
+	}
+	keys, err := keyring.Open(ctx, client, keyring.Options{Prefix: c.redisPrefix, Secrets: c.secrets})
+	if err != nil {
+		return err
+	}
+	a, err := api.New(api.Config{
+		Issuer:   c.issuer,
+		Audience: c.audience,
+		Clients:  clients,
+		Sessions: s.sessions,
+		Denylist: denylist.New(client, c.redisPrefix),
+		Keys:     keys,
+		Users:    s.users,
+		Username: s.users.Username,
+		Ready:    func(ctx context.Context) error { return client.Ping(ctx).Err() },
+		Logger:   logger,
+	})
+	if err != nil {
+		return err
+	}
+	var handler http.Handler = a
+	if c.embedded {
+		handler = loopbackOnly(a)
+	}
+
+	logger.Info("serving", "version", version(), "listening", listener.Addr().String(), "config", c)
+	if c.embedded {
+		greet(p.stdout, c.issuer)
+	}
+	return serveHTTP(ctx, listener, handler, a, c.drain, logger)
+}
+
+// serveHTTP serves until ctx ends, then drains: first /readyz says no while
+// everything still works, so that load balancers look elsewhere; then the
+// listener closes and the requests under way are finished.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, a *api.API, drain time.Duration, logger *slog.Logger) error {
+	server := &http.Server{
+		Handler: h,
+		// Against clients that send, or read, a byte a minute.
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      15 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	logger.Info("draining", "for", drain.String())
+	a.Drain()
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(drain):
+	}
+	finish, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(finish); err != nil {
+		return fmt.Errorf("shut down: %w", err)
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+func newLogger(c config, p program) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.logLevel}
+	if c.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(p.stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(p.stderr, o))
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/users"
+)
+
+// stores is what a configuration leads to.
+type stores struct {
+	redis    redis.UniversalClient
+	sessions *refresh.Store
+	users    *users.Directory
+	clients  api.Clients
+}
+
+func newStores(c config, client redis.UniversalClient, clients api.Clients) (stores, error) {
+	sessions, err := refresh.New(client, refresh.Options{
+		Prefix:  c.redisPrefix,
+		Secrets: c.secrets,
+		Policy:  clients.Policy,
+	})
+	if err != nil {
+		return stores{}, err
+	}
+	return stores{
+		redis:    client,
+		sessions: sessions,
+		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
+		clients:  clients,
+	}, nil
+}
+
+// commandTimeout bounds an administrative command.
+const commandTimeout = 30 * time.Second
+
+// administer opens the stores for one administrative command.
+func (p program) administer(ctx context.Context, least, most int, do func(ctx context.Context, s stores, args []string) error) error {
+	c, args, err := p.config(least, most)
+	if err != nil {
+		return err
+	}
+	if c.embedded {
+		return errors.New("AUTHAPI_REDIS_URL is not set; the embedded Redis of a demo lives inside the demo and cannot be administered")
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{})
+	if err != nil {
+		return fmt.Errorf("open Redis: %w", err)
+	}
+	defer client.Close()
+	s, err := newStores(c, client, api.BuiltinClients())
+	if err != nil {
+		return err
+	}
+	return do(ctx, s, args)
+}
