@@ -240,7 +240,7 @@ func (t target) standalone(addr string, opts Options) *redis.Options {
 		WriteTimeout: writeTimeout,
 		PoolTimeout:  poolTimeout,
 		// Without this the library ignores the deadlines of contexts.
-		ContextTimeoutEnabled: false,
+		ContextTimeoutEnabled: true,
 
 		MaxRetries:      maxRetries,
 		MinRetryBackoff: minRetryBackoff,
