@@ -398,6 +398,17 @@ func TestList(t *testing.T) {
 		if err := h.client.Rename(t.Context(), h.keys.Account("zoe"), h.keys.Account("zoe")+" x").Err(); err != nil {
 			t.Fatal(err)
 		}
+		for _, tag := range []string{partition.ID(0).Tag(), partition.ID(1).Tag(), "zz"} {
+			key := h.keys.Prefix + ":{" + tag + "}:account:" // "user-00" is in one partition at most
+			if got := h.keys.Account("user-00"); got != key+"user-00" {
+				if err := h.client.HSet(t.Context(), key+"user-00", "sub", "stray").Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := h.client.HSet(t.Context(), key+"no body", "sub", "stray").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		newHouse(h.client, h.keys.Prefix+"2").add(t, "neighbour")
 
 		got, err := h.List(t.Context())

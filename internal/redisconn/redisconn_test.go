@@ -188,8 +188,8 @@ func TestFullPoolKeepsBudget(t *testing.T) {
 	<-done
 }
 
-// TestDeadlineIsObeyed: the library would wait for its own time-outs, and each
-// of these in turn bounds a caller who forgot the deadline.
+// TestDeadlineIsObeyed: a deadline shorter than the time-outs counts, and the
+// time-outs bound a caller whose deadline is far away.
 func TestDeadlineIsObeyed(t *testing.T) {
 	for startName, start := range map[string]func(testing.TB) *redistest.Server{
 		"redis": redistest.Redis, "cluster": redistest.Cluster,
