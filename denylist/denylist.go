@@ -96,6 +96,18 @@ func (l *List) Add(ctx context.Context, kind Kind, sid, id string, exp time.Time
 	return nil
 }
 
+// Reachable returns an error unless every partition's primary answers. On a
+// Cluster a PING would reach only one of the nodes.
+func (l *List) Reachable(ctx context.Context) error {
+	_, err := l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for id := range partition.Count {
+			p.Exists(ctx, l.keys.Feed(partition.ID(id)))
+		}
+		return nil
+	})
+	return err
+}
+
 // Denied reports whether the token jti of the session sid is denied, by either
 // id. An error says nothing about the token.
 func (l *List) Denied(ctx context.Context, sid, jti string) (bool, error) {

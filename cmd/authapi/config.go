@@ -77,7 +77,7 @@ type config struct {
 
 	// AUTHAPI_DRAIN, --drain: how long /readyz says no before the listener
 	// closes at the end, so that load balancers stop sending first; 0s to 1m,
-	// with a unit. Default 5s.
+	// with a unit. Default 5s, and none in the demo.
 	drain time.Duration
 
 	// embedded reports that there is no Redis URL: the demo.
@@ -162,7 +162,7 @@ func settings() []setting {
 		},
 		{
 			env: "AUTHAPI_DRAIN", arg: "duration", def: "5s", fixed: true,
-			doc:  "How long /readyz says no before the listener closes, 0s to 1m.",
+			doc:  "How long /readyz says no before the listener closes, 0s to 1m. 0s in the demo.",
 			read: (*config).readDrain,
 		},
 	}
@@ -243,6 +243,10 @@ func loadConfig(args, environ []string, readFile func(string) ([]byte, error), t
 		}
 	}
 	if c.embedded {
+		// Nobody balances load onto a demo, and Ctrl-C should end it.
+		if _, ok := present["AUTHAPI_DRAIN"]; !ok {
+			c.drain = 0
+		}
 		_, port, _ := net.SplitHostPort(c.addr)
 		c.issuer = "http://" + net.JoinHostPort("localhost", port)
 	}
@@ -596,7 +600,7 @@ func (c config) LogValue() slog.Value {
 		slog.Int("secrets", len(c.secrets)),
 		slog.String("log_format", c.logFormat),
 		slog.String("log_level", c.logLevel.String()),
-		slog.Duration("drain", c.drain),
+		slog.String("drain", c.drain.String()),
 	)
 }
 

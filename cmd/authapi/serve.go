@@ -79,16 +79,17 @@ func serve(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+	denied := denylist.New(client, c.redisPrefix)
 	a, err := api.New(api.Config{
 		Issuer:   c.issuer,
 		Audience: c.audience,
 		Clients:  clients,
 		Sessions: s.sessions,
-		Denylist: denylist.New(client, c.redisPrefix),
+		Denylist: denied,
 		Keys:     keys,
 		Users:    s.users,
 		Username: s.users.Username,
-		Ready:    func(ctx context.Context) error { return client.Ping(ctx).Err() },
+		Ready:    denied.Reachable,
 		Logger:   logger,
 	})
 	if err != nil {
