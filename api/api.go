@@ -122,7 +122,7 @@ func (a *API) routes() *chi.Mux {
 	r.Get("/.well-known/oauth-authorization-server", a.serverMetadata)
 
 	r.Group(func(r chi.Router) {
-		r.Use(deadline)
+		r.Use(a.bounded)
 		r.Get("/readyz", a.ready)
 		r.Post("/login", a.login)
 		r.Post("/refresh", a.refresh)

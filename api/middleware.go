@@ -1,9 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -67,15 +70,30 @@ func (a *API) recoverPanics(next http.Handler) http.Handler {
 	})
 }
 
-// deadline bounds the time that Redis may take, and cuts the tie to the
-// client's connection: a rotation whose client has gone is still carried out
-// and its reply still read. Cutting it off half-way would cost the Redis
-// connection and leave the outcome open.
-func deadline(next http.Handler) http.Handler {
+// bounded bounds what a request may take: the size of its body, and the time
+// that Redis and hashing may need. The clock starts when the body is here: a
+// slow line is not trouble of the service's.
+//
+// The context is cut from the client's connection: a rotation whose client has
+// gone is still carried out and its reply still read. Cutting it off half-way
+// would cost the connection to Redis and leave the outcome open.
+func (a *API) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		var large *http.MaxBytesError
+		switch {
+		case errors.As(err, &large):
+			a.fail(w, r, errTooLarge)
+			return
+		case err != nil:
+			a.fail(w, r, invalidRequest("the body could not be read"))
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storageBudget)
 		defer cancel()
-		next.ServeHTTP(w, r.WithContext(ctx))
+		r = r.WithContext(ctx)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
 	})
 }
 

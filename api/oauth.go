@@ -16,7 +16,7 @@ import (
 // oauthToken is the refresh grant of RFC 6749, section 6.
 func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
 	var grantType, token, clientID, scope string
-	err := readForm(w, r,
+	err := readForm(r,
 		field{"grant_type", &grantType, 64, true},
 		tokenField("refresh_token", &token, false),
 		clientField(&clientID),
@@ -45,7 +45,7 @@ func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
 // trouble is (a 200 then would be a lie).
 func (a *API) oauthRevoke(w http.ResponseWriter, r *http.Request) {
 	var token, hint, clientID string
-	err := readForm(w, r,
+	err := readForm(r,
 		tokenField("token", &token, true),
 		field{"token_type_hint", &hint, 64, false},
 		clientField(&clientID),

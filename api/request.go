@@ -42,11 +42,11 @@ func (f field) check() error {
 // readJSON reads the members of a JSON body into strings. Two members of one
 // name, or of names that differ only in case, are refused: which one counts is
 // a question on which a proxy and this service could differ.
-func readJSON(w http.ResponseWriter, r *http.Request, fields ...field) error {
+func readJSON(r *http.Request, fields ...field) error {
 	if !hasContentType(r, "application/json") {
 		return errNotJSON
 	}
-	body, err := readBody(w, r)
+	body, err := readBody(r)
 	if err != nil {
 		return err
 	}
@@ -75,14 +75,14 @@ func readJSON(w http.ResponseWriter, r *http.Request, fields ...field) error {
 
 // readForm is readJSON for the routes whose form RFC 6749 fixes. Parameters in
 // the URL are refused: they end up in logs.
-func readForm(w http.ResponseWriter, r *http.Request, fields ...field) error {
+func readForm(r *http.Request, fields ...field) error {
 	if !hasContentType(r, "application/x-www-form-urlencoded") {
 		return errNotForm
 	}
 	if r.URL.RawQuery != "" {
 		return invalidRequest("parameters belong into the body")
 	}
-	body, err := readBody(w, r)
+	body, err := readBody(r)
 	if err != nil {
 		return err
 	}
@@ -105,19 +105,12 @@ func readForm(w http.ResponseWriter, r *http.Request, fields ...field) error {
 	return nil
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody reads what API.bounded let through.
+func readBody(r *http.Request) ([]byte, error) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, invalidRequest("the body must not be encoded")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return nil, errTooLarge
-	}
-	if err != nil {
-		return nil, invalidRequest("the body could not be read")
-	}
-	return body, nil
+	return io.ReadAll(r.Body)
 }
 
 func hasContentType(r *http.Request, want string) bool {

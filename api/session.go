@@ -15,7 +15,7 @@ import (
 func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	var username, password, device string
 	clientID := DefaultClient
-	err := readJSON(w, r,
+	err := readJSON(r,
 		field{"username", &username, users.MaxUsername, true},
 		field{"password", &password, users.MaxPassword, true},
 		field{"device", &device, refresh.MaxDevice, false},
@@ -56,7 +56,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 // refresh exchanges a refresh token for its successor.
 func (a *API) refresh(w http.ResponseWriter, r *http.Request) {
 	var token, clientID string
-	err := readJSON(w, r, tokenField("refresh_token", &token, true), clientField(&clientID))
+	err := readJSON(r, tokenField("refresh_token", &token, true), clientField(&clientID))
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -107,7 +107,7 @@ func aheadLevel(ahead uint32) slog.Level {
 func (a *API) logout(w http.ResponseWriter, r *http.Request) {
 	var token string
 	if r.ContentLength != 0 || r.Header.Get("Content-Type") != "" {
-		if err := readJSON(w, r, tokenField("refresh_token", &token, false)); err != nil {
+		if err := readJSON(r, tokenField("refresh_token", &token, false)); err != nil {
 			a.fail(w, r, err)
 			return
 		}
