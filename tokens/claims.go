@@ -26,6 +26,8 @@ type Claims struct {
 	Scope     string    // scope, separated by spaces
 	Roles     []string  // roles
 	AMR       []string  // amr: how the user logged in (RFC 8176)
+
+	notBefore time.Time // nbf, which this issuer does not write but honours
 }
 
 // maxDate is the last second of the year 9999. A number above it is not a date
@@ -67,12 +69,11 @@ func (c *Claims) complete() error {
 	return nil
 }
 
-// parseClaims reads the payload of an authentic token, and nbf, which this
-// issuer does not write but honours. It checks types and names; complete
-// checks the rest.
-func parseClaims(payload []byte) (c *Claims, notBefore time.Time, err error) {
-	c = new(Claims)
-	err = strictjson.Members(payload, func(name string, value []byte) error {
+// parseClaims reads the payload of an authentic token. It checks types and
+// names; complete checks the rest.
+func parseClaims(payload []byte) (*Claims, error) {
+	c := new(Claims)
+	err := strictjson.Members(payload, func(name string, value []byte) error {
 		var ok bool
 		switch name {
 		case "iss":
@@ -86,7 +87,7 @@ func parseClaims(payload []byte) (c *Claims, notBefore time.Time, err error) {
 		case "iat":
 			c.IssuedAt, ok = parseDate(value)
 		case "nbf":
-			notBefore, ok = parseDate(value)
+			c.notBefore, ok = parseDate(value)
 		case "jti":
 			c.ID, ok = strictjson.String(value)
 		case "client_id":
@@ -109,7 +110,7 @@ func parseClaims(payload []byte) (c *Claims, notBefore time.Time, err error) {
 		}
 		return nil
 	})
-	return c, notBefore, err
+	return c, err
 }
 
 var claimNames = []string{
