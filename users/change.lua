@@ -1,15 +1,21 @@
 -- Changes one field of an account and moves its epoch on.
 -- KEYS[1] account hash
--- ARGV[1] field, [2] value
--- Returns {'changed', sub, roles, disabled, created_at} or {'unknown'}.
+-- ARGV[1] field, [2] value, [3] the epoch at which it is to be changed
+-- Returns {'changed', sub, roles, disabled, created_at}, {'stale'} if the
+-- account has changed since that epoch, or {'unknown'}.
 --
 -- One HSET writes both: a new password beside the old epoch would let a login
--- with the old password through. Run twice, the script gives the same account
--- with the epoch one further, which can only refuse a login, never admit one.
-if redis.call('EXISTS', KEYS[1]) == 0 then
+-- with the old password through. The epoch that is asked for keeps a run that
+-- the network delivers late from undoing what was done after it: a disabled
+-- account must not come back because it was once enabled.
+local value, epoch = unpack(redis.call('HMGET', KEYS[1], ARGV[1], 'epoch'))
+if not epoch then
   return {'unknown'}
 end
-local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '') or 0
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'epoch', string.format('%.0f', epoch + 1))
+if tonumber(epoch) == tonumber(ARGV[3]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], 'epoch', string.format('%.0f', epoch + 1))
+elseif tonumber(epoch) ~= tonumber(ARGV[3]) + 1 or value ~= ARGV[2] then
+  return {'stale'}
+end
 local a = redis.call('HMGET', KEYS[1], 'sub', 'roles', 'disabled', 'created_at')
 return {'changed', a[1], a[2], a[3], a[4]}

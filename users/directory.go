@@ -231,23 +231,36 @@ func (d *Directory) change(ctx context.Context, username, field, value string) (
 	if !validUsername(username) {
 		return Account{}, ErrUnknownUser
 	}
-	reply, err := changeScript.Run(ctx, d.client, []string{d.keys.Account(username)}, field, value).Slice()
-	if err != nil {
-		return Account{}, fmt.Errorf("set %s: %w", field, err)
+	for range attempts {
+		a, err := d.read(ctx, username)
+		if err != nil {
+			return Account{}, fmt.Errorf("set %s: %w", field, err)
+		}
+		reply, err := changeScript.Run(ctx, d.client, []string{d.keys.Account(username)}, field, value, a.epoch).Slice()
+		if err != nil {
+			return Account{}, fmt.Errorf("set %s: %w", field, err)
+		}
+		words := texts(reply)
+		switch {
+		case len(words) == 1 && words[0] == "unknown":
+			return Account{}, ErrUnknownUser
+		case len(words) == 1 && words[0] == "stale":
+		case len(words) == 5 && words[0] == "changed":
+			return newAccount(username, words[1], words[2], words[3], words[4])
+		default:
+			return Account{}, fmt.Errorf("set %s: %w", field, errReply)
+		}
 	}
-	words := texts(reply)
-	switch {
-	case len(words) == 1 && words[0] == "unknown":
-		return Account{}, ErrUnknownUser
-	case len(words) != 5 || words[0] != "changed":
-		return Account{}, fmt.Errorf("set %s: %w", field, errReply)
-	}
-	return newAccount(username, words[1], words[2], words[3], words[4])
+	return Account{}, fmt.Errorf("set %s: %w", field, errContended)
 }
 
+// attempts bounds how often a change starts over because another came first.
+const attempts = 20
+
 var (
-	errReply   = errors.New("unexpected reply from Redis")
-	errDamaged = errors.New("account record in Redis is damaged")
+	errReply     = errors.New("unexpected reply from Redis")
+	errContended = errors.New("the account changed too often meanwhile")
+	errDamaged   = errors.New("account record in Redis is damaged")
 )
 
 // record is an account with what only this package may see.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -316,23 +317,44 @@ func TestLoginThatRacesAChangeLoses(t *testing.T) {
 func TestConcurrentChangesAllCount(t *testing.T) {
 	each(t, func(t *testing.T, h house) {
 		h.add(t, "alice")
+		const changes = 12
 		var wg sync.WaitGroup
-		for i := range 40 {
+		for i := range changes {
 			wg.Go(func() {
-				var err error
-				if i%2 == 0 {
-					_, err = h.SetDisabled(t.Context(), "alice", i%4 == 0)
-				} else {
-					_, err = h.SetRoles(t.Context(), "alice", []string{fmt.Sprintf("r%d", i)})
-				}
-				if err != nil {
+				if _, err := h.SetRoles(t.Context(), "alice", []string{fmt.Sprintf("r%d", i)}); err != nil {
 					t.Errorf("change %d: %v", i, err)
 				}
 			})
 		}
 		wg.Wait()
-		if got := h.field(t, "alice", "epoch"); got != "41" {
-			t.Errorf("epoch %s after 40 changes", got)
+		if got := h.field(t, "alice", "epoch"); got != fmt.Sprint(changes+1) {
+			t.Errorf("epoch %s after %d changes", got, changes)
+		}
+	})
+}
+
+// The network can deliver a command long after its caller gave up on it and
+// sent it again.
+func TestLateDuplicateOfAChangeUndoesNothing(t *testing.T) {
+	source, err := os.ReadFile("change.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, h house) {
+		h.add(t, "alice")
+		enabledAt := h.field(t, "alice", "epoch")
+		for _, disabled := range []bool{false, true} {
+			if _, err := h.SetDisabled(t.Context(), "alice", disabled); err != nil {
+				t.Fatal(err)
+			}
+		}
+		key := h.keys.Account("alice")
+		reply, err := h.client.Eval(t.Context(), string(source), []string{key}, "disabled", "0", enabledAt).StringSlice()
+		if err != nil || len(reply) != 1 || reply[0] != "stale" {
+			t.Errorf("the late duplicate was answered %q, %v", reply, err)
+		}
+		if h.field(t, "alice", "disabled") != "1" {
+			t.Error("the account is enabled again")
 		}
 	})
 }
