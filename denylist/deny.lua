@@ -2,8 +2,10 @@
 -- ends at exp (Unix seconds), is refused by every verifier. now is in ms.
 --
 -- The entry comes before the feed: whoever learns of a denial from the feed
--- finds it in Redis too. Cut between the two and run again, it ends up the
--- same; a second line in the feed does no harm.
+-- finds it in Redis too. Its value is 0 until the feed has the line, so that a
+-- run that was cut off in between is completed by the next one, while denying
+-- again what is denied writes nothing: with one old token anybody could fill
+-- the feed otherwise.
 local function deny(key, feed, kind, id, exp, now)
   local last = exp + {{grace}}
   local ttl = last * 1000 - now
@@ -11,11 +13,14 @@ local function deny(key, feed, kind, id, exp, now)
   if ttl <= 0 then
     return false
   end
-  -- A denial is never shortened.
-  if redis.call('PTTL', key) < ttl then
-    redis.call('SET', key, '1', 'PX', ttl)
+  local left = redis.call('PTTL', key)
+  if left >= ttl - 1000 and redis.call('GET', key) == '1' then
+    return true
   end
+  ttl = math.max(ttl, left) -- a denial is never shortened
+  redis.call('SET', key, '0', 'PX', ttl)
   redis.call('XADD', feed, 'MINID', '~', now - {{horizon}}, '*', 'kind', kind, 'id', id, 'exp', last)
   redis.call('PEXPIRE', feed, {{horizon}})
+  redis.call('SET', key, '1', 'PX', ttl)
   return true
 end

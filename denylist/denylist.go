@@ -7,7 +7,7 @@
 // An entry is a key that exists; it expires on its own. The script that writes
 // it also appends a line to the partition's feed, a stream from which
 // verifiers keep a copy. Other scripts that deny tokens as part of a larger
-// change (ending a session) use the same piece of Lua, [Lua].
+// change (ending a session) use the same piece of [Lua].
 //
 // The package does not end sessions and does not look into tokens. It always
 // asks the primary: a replica may not have heard of a denial yet.
@@ -43,8 +43,8 @@ const (
 	// accept an expired token for the leeway, and clocks differ.
 	grace = tokens.Leeway + time.Minute
 
-	// Horizon is how long a line stays in the feed: longer than any entry.
-	Horizon = tokens.MaxLifetime + grace
+	// horizon is how long a line stays in the feed: longer than any entry.
+	horizon = tokens.MaxLifetime + grace
 )
 
 // ErrID means that an id has not the form of a session id, so that no
@@ -57,16 +57,18 @@ var (
 	//go:embed add.lua
 	addLua string
 
-	// Lua defines the local function deny. A script that starts with it can
-	// deny ids together with its own writes; it must declare the entry's key
-	// and the feed's.
-	Lua = strings.NewReplacer(
-		"{{grace}}", strconv.FormatInt(int64(grace.Seconds()), 10),
-		"{{horizon}}", strconv.FormatInt(Horizon.Milliseconds(), 10),
-	).Replace(denyLua)
-
-	add = script.New(Lua+addLua, script.OnFullRedis)
+	add = script.New(Lua()+addLua, script.OnFullRedis)
 )
+
+// Lua returns the definition of the local function deny. A script that begins
+// with it can deny ids together with its own writes; it must declare the
+// entry's key and the feed's.
+func Lua() string {
+	return strings.NewReplacer(
+		"{{grace}}", strconv.FormatInt(int64(grace.Seconds()), 10),
+		"{{horizon}}", strconv.FormatInt(horizon.Milliseconds(), 10),
+	).Replace(denyLua)
+}
 
 // List is the denylist in one Redis, under one prefix. It is safe for
 // concurrent use.

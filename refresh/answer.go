@@ -12,7 +12,7 @@ import (
 type answer struct {
 	verdict string
 	now     time.Time
-	ahead   int64 // generations the token was ahead of the session
+	number  int64 // rotate: generations the token was ahead; create: the user's sessions
 	record  record
 }
 
@@ -29,7 +29,7 @@ func parseAnswer(cmd *redis.Cmd, key string, generation uint32) (answer, error) 
 	}
 	verdict, ok1 := reply[2].(string)
 	now, ok2 := reply[3].(int64)
-	ahead, ok3 := reply[4].(int64)
+	number, ok3 := reply[4].(int64)
 	if !ok1 || !ok2 || !ok3 {
 		return answer{}, ErrReply
 	}
@@ -37,7 +37,7 @@ func parseAnswer(cmd *redis.Cmd, key string, generation uint32) (answer, error) 
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{verdict, time.UnixMilli(now).UTC(), ahead, r}, nil
+	return answer{verdict, time.UnixMilli(now).UTC(), number, r}, nil
 }
 
 func parseRecord(reply any) (record, error) {

@@ -41,11 +41,13 @@ func (g *Grant) Fresh() bool { return time.Since(g.asked) < maxAge }
 func (st *Store) grant(t Token, s Session, asked, now time.Time) *Grant {
 	issued := s.RotatedAt.Truncate(time.Second)
 	return &Grant{
-		Session:       s,
-		Token:         st.codec.encode(t),
-		JTI:           t.jti(),
-		IssuedAt:      issued,
-		AccessExpires: earlier(issued.Add(s.Policy.Access), s.EndsAt),
+		Session:  s,
+		Token:    st.codec.encode(t),
+		JTI:      t.jti(),
+		IssuedAt: issued,
+		// The policy may have been renewed since: what was granted stays the
+		// bound, or a repeat would outlive the denial of the original.
+		AccessExpires: earlier(issued.Add(s.Policy.Access), s.granted),
 		Now:           now,
 		asked:         asked,
 	}

@@ -39,10 +39,14 @@ if s.t ~= ARGV[2] or (ARGV[3] ~= '' and ARGV[3] ~= s.c) then
   return answer('client')
 end
 
+local function lives_until(refreshed)
+  return math.min(refreshed + s.i * 1000, s.a * 1000)
+end
+
 local rotated = tonumber(s.r)
 -- The key's own time to live says nearly the same, but not exactly, and not
 -- when the clock has stepped.
-if now >= math.min(rotated + s.i * 1000, s.a * 1000) then
+if now >= lives_until(rotated) then
   return answer('missing')
 end
 
@@ -62,19 +66,21 @@ end
 -- genuine, so the session has been where it says.
 if ahead >= 0 then
   local granted = math.min(math.floor(now / 1000) + s.l, tonumber(s.a))
+  redis.call('HDEL', KEYS[1], 'n')
   redis.call('HSET', KEYS[1],
     'g', presented + 1,
     'r', now,
     'k', ARGV[4] .. string.sub(keys, 1, 24),
     'x', math.max(tonumber(s.x), granted))
-  redis.call('HDEL', KEYS[1], 'n')
-  redis.call('PEXPIREAT', KEYS[1], math.min(now + s.i * 1000, s.a * 1000))
+  redis.call('PEXPIREAT', KEYS[1], lives_until(now))
   return answer('rotated')
 end
 
 if ahead == -1 then
   -- The answer was lost and the client asks again.
   if string.sub(keys, 1, 8) == ARGV[4] then
+    -- The rotation may have been cut off just before this.
+    redis.call('PEXPIREAT', KEYS[1], lives_until(rotated))
     return answer('same')
   end
   -- Several tabs at once, or a client that cannot name its retries.

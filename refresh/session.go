@@ -18,6 +18,7 @@ const (
 	fieldIdle       = "i" // s
 	fieldAccess     = "l" // s
 	fieldAbsolute   = "a" // Unix s
+	fieldGranted    = "x" // Unix s
 	fieldSubject    = "s"
 	fieldClient     = "c"
 	fieldTransport  = "t"
@@ -31,8 +32,7 @@ const (
 	fieldWhy        = "why"
 
 	// Known to the scripts alone: "k", the hashes of the last four retry
-	// keys; "n", repeats inside the window; "x", the highest expiry of an
-	// access token granted (Unix s).
+	// keys; "n", repeats inside the window.
 )
 
 // Bounds of what a session holds, in bytes. Roles, AMR and scope count joined
@@ -64,6 +64,8 @@ type Session struct {
 	RotatedAt  time.Time // last refresh, or the login
 	EndsAt     time.Time // absolute
 	Policy     Policy    // Absolute and Sessions are not kept
+
+	granted time.Time // the latest expiry of an access token, absolute end included
 }
 
 // ExpiresAt is when the session ends if it is not refreshed.
@@ -158,6 +160,7 @@ func (r record) session(sid string) (Session, error) {
 		CreatedAt:  instant(fieldCreated),
 		RotatedAt:  time.UnixMilli(number(fieldRotated)).UTC(),
 		EndsAt:     instant(fieldAbsolute),
+		granted:    instant(fieldGranted),
 		Policy: Policy{
 			Transport: Transport(r[fieldTransport]),
 			Window:    time.Duration(number(fieldWindow)) * time.Millisecond,

@@ -31,7 +31,7 @@ var (
 
 	createScript = script.New(createLua) // a full Redis takes no new sessions
 	rotateScript = script.New(rotateLua, script.OnFullRedis)
-	endScript    = script.New(denylist.Lua+endLua, script.OnFullRedis)
+	endScript    = script.New(denylist.Lua()+endLua, script.OnFullRedis)
 	listScript   = script.New(listLua, script.OnFullRedis)
 	amendScript  = script.New(amendLua, script.OnFullRedis)
 )
@@ -129,9 +129,9 @@ func (l *Login) check() error {
 	return nil
 }
 
-// Create starts a session. If the user has as many as the client's policy
-// allows, the oldest are ended to make room. It returns [ErrGuard] if the
-// guard no longer holds, and [ErrClient] for an unknown client.
+// Create starts a session. If the user then has more than the client's policy
+// allows, the oldest are ended. It returns [ErrGuard] if the guard no longer
+// holds, and [ErrClient] for an unknown client.
 func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 	if err := l.check(); err != nil {
 		return nil, err
@@ -139,6 +139,9 @@ func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 	p, ok := st.policy(l.ClientID)
 	if !ok {
 		return nil, ErrClient
+	}
+	if p.Sessions < 1 {
+		return nil, fmt.Errorf("refresh: client %s allows no sessions", l.ClientID)
 	}
 	token := newToken(partition.Of(l.Subject))
 	sid := token.SID()
@@ -152,7 +155,7 @@ func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 		authTime = fmt.Sprint(l.AuthTime.Unix())
 	}
 	args := []any{
-		sid, p.Sessions, l.Guard.Field, l.Guard.Value,
+		sid, l.Guard.Field, l.Guard.Value,
 		int64(p.Idle.Seconds()), int64(p.Absolute.Seconds()), int64(p.Access.Seconds()), authTime,
 	}
 	fields := []any{
@@ -164,42 +167,39 @@ func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 	fields = chunked(fields, fieldScope, l.Scope)
 	args = append(args, withoutEmpty(fields)...)
 
-	for range attempts {
-		asked := time.Now()
-		a, err := parseAnswer(createScript.Run(ctx, st.client, keys, args...), keys[0], 0)
-		if err != nil {
-			return nil, fmt.Errorf("create session: %w", err)
-		}
-		switch a.verdict {
-		case "created":
-			s, err := a.record.session(sid)
-			if err != nil {
-				return nil, err
-			}
-			return st.grant(token, s, asked, a.now), nil
-		case "guard":
-			return nil, ErrGuard
-		case "full":
-			if err := st.makeRoom(ctx, l.Subject, p.Sessions); err != nil {
-				return nil, err
-			}
-		case "ended":
-			return nil, ErrEnded
-		default:
-			return nil, fmt.Errorf("create session: %w", ErrReply)
-		}
+	asked := time.Now()
+	a, err := parseAnswer(createScript.Run(ctx, st.client, keys, args...), keys[0], 0)
+	if err != nil {
+		return nil, fmt.Errorf("create session: %w", err)
 	}
-	return nil, ErrContended
+	switch a.verdict {
+	case "created":
+		s, err := a.record.session(sid)
+		if err != nil {
+			return nil, err
+		}
+		if a.number > int64(p.Sessions) {
+			// The login has succeeded, and the next one tries this again: an
+			// error here is no reason to refuse it.
+			_ = st.trim(ctx, l.Subject, p.Sessions)
+		}
+		return st.grant(token, s, asked, a.now), nil
+	case "guard":
+		return nil, ErrGuard
+	case "ended":
+		return nil, ErrEnded
+	}
+	return nil, fmt.Errorf("create session: %w", ErrReply)
 }
 
-// makeRoom leaves at most limit-1 sessions in a user's index. Most often it
-// only takes out those that have expired.
-func (st *Store) makeRoom(ctx context.Context, sub string, limit int) error {
+// trim leaves a user the newest sessions, limit of them. Most often it only
+// takes those out of the index that have expired.
+func (st *Store) trim(ctx context.Context, sub string, limit int) error {
 	live, err := st.List(ctx, sub)
 	if err != nil {
 		return err
 	}
-	for _, s := range live[:max(0, len(live)-limit+1)] {
+	for _, s := range live[:max(0, len(live)-limit)] {
 		if err := st.end(ctx, sub, s.SID, Limited); err != nil {
 			return err
 		}
@@ -238,7 +238,8 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	}
 	keys := []string{st.keys.Session(token.partition, sid)}
 	asked := time.Now()
-	a, err := parseAnswer(rotateScript.Run(ctx, st.client, keys,
+	a, err := parseAnswer(rotateScript.Run(
+		ctx, st.client, keys,
 		token.generation, string(r.Transport), r.ClientID, retryHash(key, token.generation), sent,
 	), keys[0], token.generation)
 	if err != nil {
@@ -268,15 +269,11 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	}
 	switch a.verdict {
 	case "rotated", "same":
-		current, known := st.policy(s.ClientID)
-		if !known {
-			return nil, ErrClient
-		}
 		g := st.grant(token.at(s.Generation), s, asked, a.now)
 		g.Repeated = a.verdict == "same"
 		if !g.Repeated {
-			g.Ahead = uint32(a.ahead)
-			st.renewPolicy(ctx, keys, s.Policy, current)
+			g.Ahead = uint32(a.number)
+			st.renewPolicy(ctx, keys, s)
 		}
 		return g, nil
 	case "reuse":
@@ -295,9 +292,12 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 
 // renewPolicy hands a session the present policy of its client. It is a second
 // round trip, but only at the first refresh after the configuration changed.
-// If it fails the next refresh tries again.
-func (st *Store) renewPolicy(ctx context.Context, keys []string, has, current Policy) {
-	if has.Window != current.Window || has.Idle != current.Idle || has.Access != current.Access {
+// If it fails the next refresh tries again. A client that this instance does
+// not know leaves the session as it is: another instance may know it already.
+func (st *Store) renewPolicy(ctx context.Context, keys []string, s Session) {
+	current, known := st.policy(s.ClientID)
+	has := s.Policy
+	if known && (has.Window != current.Window || has.Idle != current.Idle || has.Access != current.Access) {
 		_ = amendScript.Run(ctx, st.client, keys, policyFields(current)...).Err()
 	}
 }
