@@ -1,7 +1,8 @@
 // Package keyring holds the signing keys that all instances of the service
 // share.
 //
-// Call [Open] at start-up ([Read] if nothing may be created); then [Ring.Signer] is the key to sign with and
+// Call [Open] at start-up ([Read] if nothing may be created) and keep
+// [Ring.Follow] running; then [Ring.Signer] is the key to sign with and
 // [Ring.KeySet] what verifiers may accept.
 //
 // The ring lies in Redis as one value, sealed with AES-256-GCM under a key
@@ -10,9 +11,12 @@
 // their own into it. The first instance to start creates the ring; SET NX
 // makes all that start together agree on one.
 //
-// The ring is read once. It does not yet rotate its keys: the stored form has
-// a state for each key, so that a next and a previous key can stand beside the
-// current one.
+// Follow keeps all instances on the same ring. If Redis has lost it, whoever
+// notices first puts back the one they hold: two instances with different keys
+// would each refuse the other's tokens.
+//
+// The package does not yet rotate keys: the stored form has a state for each
+// key, so that a next and a previous key can stand beside the current one.
 package keyring
 
 import (
@@ -56,20 +60,66 @@ func (o Options) key() string { return partition.Keys{Prefix: o.Prefix}.Keyring(
 
 // Ring is the set of signing keys. It is safe for concurrent use.
 type Ring struct {
-	keys atomic.Pointer[keys]
+	client  redis.UniversalClient
+	options Options
+	held    atomic.Pointer[keys]
 }
 
 // keys is what a ring holds at one time.
 type keys struct {
+	sealed string // as it lies in Redis
 	signer *tokens.SigningKey
 	set    *tokens.KeySet
 }
 
 // Signer returns the key that signs now.
-func (r *Ring) Signer() *tokens.SigningKey { return r.keys.Load().signer }
+func (r *Ring) Signer() *tokens.SigningKey { return r.held.Load().signer }
 
 // KeySet returns the keys whose signatures are valid now.
-func (r *Ring) KeySet() *tokens.KeySet { return r.keys.Load().set }
+func (r *Ring) KeySet() *tokens.KeySet { return r.held.Load().set }
+
+// Follow looks every so often whether the ring in Redis is still the one that
+// is held, until ctx ends. What goes wrong is given to report; the ring that is
+// held then stays in use.
+func (r *Ring) Follow(ctx context.Context, every time.Duration, report func(error)) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := r.follow(ctx); err != nil && ctx.Err() == nil {
+			report(err)
+		}
+	}
+}
+
+func (r *Ring) follow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	held := r.held.Load()
+	value, err := r.client.Get(ctx, r.options.key()).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		err = r.client.SetNX(ctx, r.options.key(), held.sealed, 0).Err()
+		if err == nil {
+			err = ErrNone
+		}
+		return fmt.Errorf("keyring: put back: %w", err)
+	case err != nil:
+		return fmt.Errorf("keyring: read: %w", err)
+	case value == held.sealed:
+		return nil
+	}
+	keys, err := load(value, r.options.Secrets)
+	if err != nil {
+		return err
+	}
+	r.held.Store(keys)
+	return nil
+}
 
 // state says what a key is used for.
 type state string
@@ -112,16 +162,12 @@ func Read(ctx context.Context, c redis.UniversalClient, o Options) (*Ring, error
 	if err != nil {
 		return nil, fmt.Errorf("keyring: read: %w", err)
 	}
-	plain, err := unseal(value, o.Secrets)
+	keys, err := load(value, o.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := load(plain)
-	if err != nil {
-		return nil, err
-	}
-	r := &Ring{}
-	r.keys.Store(keys)
+	r := &Ring{client: c, options: o}
+	r.held.Store(keys)
 	return r, nil
 }
 
@@ -146,12 +192,16 @@ func create(ctx context.Context, c redis.UniversalClient, o Options) error {
 	return c.SetNX(ctx, o.key(), sealed, 0).Err()
 }
 
-func load(plain []byte) (*keys, error) {
+func load(sealed string, secrets [][]byte) (*keys, error) {
+	plain, err := unseal(sealed, secrets)
+	if err != nil {
+		return nil, err
+	}
 	var s stored
 	if err := json.Unmarshal(plain, &s); err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
-	var k keys
+	k := keys{sealed: sealed}
 	var public []tokens.PublicKey
 	for _, sk := range s.Keys {
 		key, err := tokens.ParseSigningKey(sk.PKCS8)
@@ -166,7 +216,6 @@ func load(plain []byte) (*keys, error) {
 	if k.signer == nil {
 		return nil, errors.New("keyring: no current key")
 	}
-	var err error
 	if k.set, err = tokens.NewKeySet(public...); err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}

@@ -20,7 +20,7 @@ func check(ctx context.Context, p program) error {
 		fmt.Fprintf(p.stdout, "%-6s  %-16s  %s\n", level, subject, message)
 	}
 	if c.embedded {
-		say(redisconn.OK, "configuration", "no AUTHAPI_REDIS_URL: authapi would start as a demo on "+c.addr)
+		say(redisconn.Warn, "configuration", "no AUTHAPI_REDIS_URL: authapi would start as a demo, with a known password, on "+c.addr)
 		return nil
 	}
 	say(redisconn.OK, "configuration", fmt.Sprintf("complete; issuer %s, %d secret(s)", c.issuer, len(c.secrets)))

@@ -57,8 +57,10 @@ type config struct {
 	// AUTHAPI_SECRET, or AUTHAPI_SECRET_FILE, --secret-file: base64 of at least
 	// 32 random bytes (openssl rand -base64 32). Several are separated by
 	// commas: the first signs and seals, all verify and open. To rotate, append
-	// the new one on every instance, then put it first everywhere, then remove
-	// the old one. Required with a Redis URL, refused without one. No flag
+	// the new one on every instance, then put it first everywhere. Refresh
+	// tokens made under the old one die with it; the signing keys stay sealed
+	// under the secret that was first when they were made: keep that one in
+	// the list. Required with a Redis URL, refused without one. No flag
 	// takes the value itself.
 	secrets [][]byte
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -98,10 +100,8 @@ func loopbackOnly(next http.Handler) http.Handler {
 		if !isLoopback(trimBrackets(host)) {
 			problem = "this demo answers to localhost only"
 		}
-		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"} {
-			if r.Header.Get(name) != "" {
-				problem = "this demo does not work behind a proxy"
-			}
+		if proxied(r) {
+			problem = "this demo does not work behind a proxy"
 		}
 		if problem == "" {
 			next.ServeHTTP(w, r)
@@ -111,6 +111,26 @@ func loopbackOnly(next http.Handler) http.Handler {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(w, `{"error":"invalid_request","error_description":%q}`+"\n", problem)
 	})
+}
+
+// proxied reports whether a request looks as if a proxy had sent it: by a
+// header, even an empty one, that proxies add, or by HTTP/1.0, which nginx
+// speaks unless told otherwise, with no header to tell.
+func proxied(r *http.Request) bool {
+	if !r.ProtoAtLeast(1, 1) {
+		return true
+	}
+	for name := range r.Header {
+		if strings.HasPrefix(name, "X-Forwarded") || slices.Contains(proxyHeaders, name) {
+			return true
+		}
+	}
+	return false
+}
+
+var proxyHeaders = []string{
+	"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
+	"X-Cluster-Client-Ip", "X-Original-Host", "X-Envoy-External-Address",
 }
 
 func trimBrackets(host string) string {

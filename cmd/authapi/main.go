@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/authapi/authapi/internal/redisconn"
 )
 
 func main() {
@@ -68,6 +70,9 @@ func commands() []command {
 var errUsage = errors.New("usage")
 
 func run(ctx context.Context, p program) int {
+	// The Redis library would write to standard error by itself. Only serve
+	// has a log to put that into.
+	redisconn.SetLogger(nil)
 	c, args, err := find(p.args)
 	if err == nil {
 		p.args = args
@@ -151,6 +156,13 @@ func (p program) config(least, most int) (config, []string, error) {
 	}
 	if len(rest) < least || len(rest) > most {
 		return config{}, nil, fmt.Errorf("%w: wrong number of arguments; flags go before them", errUsage)
+	}
+	// A misplaced flag would become a role, and the password that somebody
+	// puts behind --password another one, which tokens then show.
+	for _, arg := range rest[min(1, len(rest)):] {
+		if strings.HasPrefix(arg, "-") {
+			return config{}, nil, fmt.Errorf("%w: an argument behind the name begins with a dash; flags go before the name", errUsage)
+		}
 	}
 	return c, rest, nil
 }

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/denylist"
@@ -52,16 +55,7 @@ func serve(ctx context.Context, p program) error {
 	}
 	defer client.Close()
 	if !c.embedded {
-		report, err := redisconn.Inspect(ctx, client)
-		if err == nil {
-			err = report.Err()
-		}
-		for _, f := range report.Findings {
-			if f.Level == redisconn.Warn {
-				logger.Warn("Redis: "+f.Message, "subject", f.Subject)
-			}
-		}
-		if err != nil {
+		if err := inspect(ctx, client, logger); err != nil {
 			return err
 		}
 	}
@@ -79,6 +73,11 @@ func serve(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+	go keys.Follow(ctx, followEvery, func(err error) { logger.Error("signing keys", "error", err) })
+	guard := &watch{client: client, logger: logger}
+	if !c.embedded {
+		go guard.run(ctx)
+	}
 	denied := denylist.New(client, c.redisPrefix)
 	a, err := api.New(api.Config{
 		Issuer:   c.issuer,
@@ -89,8 +88,13 @@ func serve(ctx context.Context, p program) error {
 		Keys:     keys,
 		Users:    s.users,
 		Username: s.users.Username,
-		Ready:    denied.Reachable,
-		Logger:   logger,
+		Ready: func(ctx context.Context) error {
+			if err := guard.err(); err != nil {
+				return err
+			}
+			return denied.Reachable(ctx)
+		},
+		Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -107,6 +111,66 @@ func serve(ctx context.Context, p program) error {
 	return serveHTTP(ctx, listener, handler, a, c.drain, logger)
 }
 
+// Signing keys are looked at often: an instance that holds other keys than the
+// rest refuses tokens that are good. What an operator or a failover can change
+// about Redis is looked at now and then.
+const (
+	followEvery  = time.Second
+	inspectEvery = 30 * time.Second
+)
+
+// inspect refuses a Redis that breaks a promise, and warns of one that weakens
+// it.
+func inspect(ctx context.Context, client redis.UniversalClient, logger *slog.Logger) error {
+	report, err := redisconn.Inspect(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, f := range report.Findings {
+		if f.Level == redisconn.Warn {
+			logger.Warn("Redis: "+f.Message, "subject", f.Subject)
+		}
+	}
+	return report.Err()
+}
+
+// watch repeats the inspection while the service runs: a failover may lead to
+// a server with another policy, and clocks drift. An instance whose Redis does
+// not pass is not ready.
+type watch struct {
+	client redis.UniversalClient
+	logger *slog.Logger
+	last   atomic.Pointer[error]
+}
+
+func (w *watch) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(inspectEvery):
+		}
+		limited, cancel := context.WithTimeout(ctx, redisconn.Budget)
+		err := inspect(limited, w.client, w.logger)
+		cancel()
+		// Whether Redis answers is asked at each /readyz, and better there.
+		if errors.Is(err, redisconn.ErrUnreachable) {
+			continue
+		}
+		w.last.Store(&err)
+		if err != nil {
+			w.logger.Error("Redis", "error", err)
+		}
+	}
+}
+
+func (w *watch) err() error {
+	if p := w.last.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
 // serveHTTP serves until ctx ends, then drains: first /readyz says no while
 // everything still works, so that load balancers look elsewhere; then the
 // listener closes and the requests under way are finished.
@@ -119,7 +183,9 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, a *api.API, 
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// Go would answer OPTIONS * itself, without a request id.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()

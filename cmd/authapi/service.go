@@ -16,10 +16,8 @@ import (
 
 // stores is what a configuration leads to.
 type stores struct {
-	redis    redis.UniversalClient
 	sessions *refresh.Store
 	users    *users.Directory
-	clients  api.Clients
 }
 
 func newStores(c config, client redis.UniversalClient, clients api.Clients) (stores, error) {
@@ -32,18 +30,39 @@ func newStores(c config, client redis.UniversalClient, clients api.Clients) (sto
 		return stores{}, err
 	}
 	return stores{
-		redis:    client,
 		sessions: sessions,
 		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
-		clients:  clients,
 	}, nil
 }
 
-// commandTimeout bounds an administrative command.
+// commandTimeout bounds an administrative command, but for the time in which
+// it waits for its user.
 const commandTimeout = 30 * time.Second
 
 // administer opens the stores for one administrative command.
 func (p program) administer(ctx context.Context, least, most int, do func(ctx context.Context, s stores, args []string) error) error {
+	return p.withStores(ctx, least, most, func(s stores, args []string) error {
+		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+		return do(ctx, s, args)
+	})
+}
+
+// administerPassword is administer for the commands that set a password. It
+// asks for the password when Redis is known to answer.
+func (p program) administerPassword(ctx context.Context, least, most int, do func(ctx context.Context, s stores, args []string, password string) error) error {
+	return p.withStores(ctx, least, most, func(s stores, args []string) error {
+		password, err := p.newPassword(ctx)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+		return do(ctx, s, args, password)
+	})
+}
+
+func (p program) withStores(ctx context.Context, least, most int, do func(s stores, args []string) error) error {
 	c, args, err := p.config(least, most)
 	if err != nil {
 		return err
@@ -51,9 +70,9 @@ func (p program) administer(ctx context.Context, least, most int, do func(ctx co
 	if c.embedded {
 		return errors.New("AUTHAPI_REDIS_URL is not set; the embedded Redis of a demo lives inside the demo and cannot be administered")
 	}
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	opening, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{})
+	client, err := redisconn.Open(opening, c.redisURL, redisconn.Options{})
 	if err != nil {
 		return fmt.Errorf("open Redis: %w", err)
 	}
@@ -62,5 +81,5 @@ func (p program) administer(ctx context.Context, least, most int, do func(ctx co
 	if err != nil {
 		return err
 	}
-	return do(ctx, s, args)
+	return do(s, args)
 }

@@ -37,6 +37,10 @@ func sessionsEnd(ctx context.Context, p program) error {
 		if err != nil {
 			return err
 		}
+		if ended == 0 {
+			fmt.Fprintf(p.stdout, "There are no sessions of the subject %s.\n", sub)
+			return nil
+		}
 		fmt.Fprintf(p.stdout, "%d session(s) ended.\n", ended)
 		return nil
 	})
@@ -46,6 +50,9 @@ func sessionsEnd(ctx context.Context, p program) error {
 // subject, of users that are kept elsewhere.
 func (s stores) subject(ctx context.Context, name string) (string, error) {
 	if sub, ok := strings.CutPrefix(name, "sub:"); ok {
+		if sub == "" {
+			return "", fmt.Errorf("%w: no subject behind sub:", errUsage)
+		}
 		return sub, nil
 	}
 	account, err := s.users.Get(ctx, name)

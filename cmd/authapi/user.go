@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -21,11 +21,7 @@ import (
 const maxArgs = 33
 
 func userAdd(ctx context.Context, p program) error {
-	return p.administer(ctx, 1, maxArgs, func(ctx context.Context, s stores, args []string) error {
-		password, err := p.newPassword()
-		if err != nil {
-			return err
-		}
+	return p.administerPassword(ctx, 1, maxArgs, func(ctx context.Context, s stores, args []string, password string) error {
 		account, err := s.users.Add(ctx, args[0], password, args[1:])
 		if err != nil {
 			return err
@@ -79,11 +75,7 @@ func userEnable(ctx context.Context, p program) error {
 }
 
 func userSetPassword(ctx context.Context, p program) error {
-	return p.administer(ctx, 1, 1, func(ctx context.Context, s stores, args []string) error {
-		password, err := p.newPassword()
-		if err != nil {
-			return err
-		}
+	return p.administerPassword(ctx, 1, 1, func(ctx context.Context, s stores, args []string, password string) error {
 		account, err := s.users.SetPassword(ctx, args[0], password)
 		if err != nil {
 			return err
@@ -101,6 +93,10 @@ func userSetRoles(ctx context.Context, p program) error {
 		if err := s.sessions.SetRoles(ctx, account.Subject, account.Roles); err != nil {
 			return fmt.Errorf("the roles are changed, but not those of all sessions; run the command again: %w", err)
 		}
+		if len(account.Roles) == 0 {
+			fmt.Fprintf(p.stdout, "%s now has no roles.\n", account.Username)
+			return nil
+		}
 		fmt.Fprintf(p.stdout, "%s now has the roles: %s\n", account.Username, strings.Join(account.Roles, " "))
 		return nil
 	})
@@ -117,20 +113,33 @@ func (p program) endAll(ctx context.Context, s stores, account users.Account, wh
 
 // newPassword asks for a password, or takes the first line of standard input.
 // It is never an argument: those show in process lists and shell histories.
-func (p program) newPassword() (string, error) {
+func (p program) newPassword(ctx context.Context) (string, error) {
 	fd := int(p.stdin.Fd())
 	if !term.IsTerminal(fd) {
-		line, err := bufio.NewReader(io.LimitReader(p.stdin, users.MaxPassword+2)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("read the password: %w", err)
-		}
-		return strings.TrimRight(line, "\r\n"), nil
+		return readPassword(ctx, func() (string, error) {
+			line, err := bufio.NewReader(io.LimitReader(p.stdin, users.MaxPassword+2)).ReadString('\n')
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return strings.TrimRight(line, "\r\n"), err
+		})
+	}
+	echoing, err := term.GetState(fd)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
 	}
 	ask := func(prompt string) (string, error) {
-		fmt.Fprint(os.Stderr, prompt)
-		defer fmt.Fprintln(os.Stderr)
-		b, err := term.ReadPassword(fd)
-		return string(b), err
+		fmt.Fprint(p.stderr, prompt)
+		defer fmt.Fprintln(p.stderr)
+		password, err := readPassword(ctx, func() (string, error) {
+			b, err := term.ReadPassword(fd)
+			return string(b), err
+		})
+		if err != nil {
+			// After Ctrl-C the shell would go on without showing what is typed.
+			_ = term.Restore(fd, echoing)
+		}
+		return password, err
 	}
 	first, err := ask("New password: ")
 	if err != nil {
@@ -144,6 +153,34 @@ func (p program) newPassword() (string, error) {
 		return "", errors.New("the two passwords differ")
 	}
 	return first, nil
+}
+
+// readPassword calls read, but does not wait for it once ctx has ended: a read
+// from a terminal or pipe cannot be interrupted, and Ctrl-C should end it.
+func readPassword(ctx context.Context, read func() (string, error)) (string, error) {
+	type result struct {
+		password string
+		err      error
+	}
+	done := make(chan result, 1)
+	go func() {
+		password, err := read()
+		done <- result{password, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errors.New("interrupted; nothing is changed")
+	case r := <-done:
+		if r.err != nil {
+			return "", fmt.Errorf("read the password: %w", r.err)
+		}
+		// A login sends JSON, which could never hold it. One that is too long
+		// may have been cut within a character, and is refused later.
+		if len(r.password) <= users.MaxPassword && !utf8.ValidString(r.password) {
+			return "", errors.New("the password is not UTF-8; nobody could log in with it")
+		}
+		return r.password, nil
+	}
 }
 
 func table(w io.Writer, heads ...string) *tabwriter.Writer {
