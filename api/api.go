@@ -65,7 +65,7 @@ type Config struct {
 
 // API serves the routes. It is safe for concurrent use.
 type API struct {
-	Config
+	config   Config
 	verifier *verify.Verifier
 	metadata []byte
 	router   *chi.Mux
@@ -91,13 +91,17 @@ func New(c Config) (*API, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &API{Config: c}
+	a := &API{config: c}
 	a.verifier, err = verify.New(verify.Config{
 		Issuer:   c.Issuer,
 		Audience: c.Audience,
 		Keys:     c.Keys,
 		Denied: func(ctx context.Context, t *tokens.Claims) (bool, error) {
-			return c.Denylist.Denied(ctx, t.SessionID, t.ID)
+			denied, err := c.Denylist.Denied(ctx, t.SessionID, t.ID)
+			if err != nil {
+				c.Logger.ErrorContext(ctx, "cannot tell whether a token was revoked", "error", err)
+			}
+			return denied, err
 		},
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/authapi/authapi/refresh"
@@ -76,6 +77,8 @@ func (c Clients) check() error {
 		switch {
 		case p.Transport != refresh.Body && p.Transport != refresh.Cookie:
 			return fmt.Errorf("api: client %s: unknown transport", id)
+		case p.Access%time.Second != 0 || p.Idle%time.Second != 0 || p.Absolute%time.Second != 0:
+			return fmt.Errorf("api: client %s: lifetimes are whole seconds", id)
 		case p.Access < time.Second || p.Access > tokens.MaxLifetime:
 			return fmt.Errorf("api: client %s: access tokens must live between a second and %s", id, tokens.MaxLifetime)
 		case p.Idle <= p.Access || p.Absolute < p.Idle:
@@ -99,7 +102,7 @@ func (c Clients) check() error {
 // or fewer pages than whoever wrote it believed.
 func checkOrigin(origin string) error {
 	u, err := url.Parse(origin)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" {
 		return fmt.Errorf("origin %q: want scheme://host or scheme://host:port", origin)
 	}
 	for _, c := range u.Host {
@@ -108,8 +111,11 @@ func checkOrigin(origin string) error {
 			return fmt.Errorf("origin %q: the host must be exact, in lower case", origin)
 		}
 	}
-	if port := u.Port(); u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
+	switch port := u.Port(); {
+	case u.Scheme == "https" && port == "443", u.Scheme == "http" && port == "80":
 		return fmt.Errorf("origin %q: browsers leave out the default port", origin)
+	case port == "" && strings.HasSuffix(u.Host, ":"), strings.HasPrefix(port, "0"):
+		return fmt.Errorf("origin %q: browsers never write the port like this", origin)
 	}
 	if origin != u.Scheme+"://"+u.Host {
 		return fmt.Errorf("origin %q: nothing may follow the host", origin)

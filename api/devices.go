@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/go-chi/chi/v5"
@@ -26,7 +27,7 @@ type device struct {
 // listSessions shows a user their sessions, the newest first.
 func (a *API) listSessions(w http.ResponseWriter, r *http.Request) {
 	c, _ := verify.Claims(r.Context())
-	sessions, err := a.Sessions.List(r.Context(), c.Subject)
+	sessions, err := a.config.Sessions.List(r.Context(), c.Subject)
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -53,14 +54,18 @@ func (a *API) listSessions(w http.ResponseWriter, r *http.Request) {
 func (a *API) endSession(w http.ResponseWriter, r *http.Request) {
 	c, _ := verify.Claims(r.Context())
 	sid := chi.URLParam(r, "sid")
-	s, err := a.Sessions.Get(r.Context(), sid)
+	s, err := a.config.Sessions.Get(r.Context(), sid)
 	switch {
+	case sid == c.SessionID:
+		// Their own, whether Redis still knows it or came back without: its
+		// access tokens must be denied in both cases.
+		err = a.config.Sessions.End(r.Context(), sid, refresh.Removed)
 	case errors.Is(err, refresh.ErrExpired), errors.Is(err, refresh.ErrEnded):
 		err = errNotFound
 	case err == nil && s.Subject != c.Subject:
 		err = errNotFound
 	case err == nil:
-		err = a.Sessions.End(r.Context(), sid, refresh.Removed)
+		err = a.config.Sessions.End(r.Context(), sid, refresh.Removed)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -74,7 +79,14 @@ func (a *API) endSession(w http.ResponseWriter, r *http.Request) {
 func (a *API) endSessions(w http.ResponseWriter, r *http.Request) {
 	c, _ := verify.Claims(r.Context())
 	except := ""
-	switch values, given := r.URL.Query()["except"]; {
+	// Not r.URL.Query(), which drops what it cannot read: of a misspelled
+	// except=current nothing would be left, and everything would end.
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		a.fail(w, r, invalidRequest("the query is malformed"))
+		return
+	}
+	switch values, given := query["except"]; {
 	case !given:
 	case len(values) == 1 && values[0] == "current":
 		except = c.SessionID
@@ -82,7 +94,11 @@ func (a *API) endSessions(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, invalidRequest("except can only be current"))
 		return
 	}
-	ended, err := a.Sessions.EndAll(r.Context(), c.Subject, except, refresh.Removed)
+	ended, err := a.config.Sessions.EndAll(r.Context(), c.Subject, except, refresh.Removed)
+	if err == nil && except == "" {
+		// It may be missing in the index if Redis came back older.
+		err = a.config.Sessions.End(r.Context(), c.SessionID, refresh.Removed)
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return

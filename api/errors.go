@@ -65,6 +65,7 @@ var refusals = []struct {
 	{refresh.ErrReused, invalidGrant("the session was ended because a spent refresh token was used again", "reused")},
 	{refresh.ErrLate, invalidGrant("this request was answered long ago; a newer refresh token exists", "")},
 	{refresh.ErrClient, invalidGrant("the refresh token was issued to another client", "")},
+	{users.ErrBusy, *errUnavailable},
 	{refresh.ErrOften, problem{status: http.StatusTooManyRequests, code: "slow_down", description: "this refresh was repeated too often", retryAfter: 1}},
 	{tokens.ErrInvalid, problem{status: http.StatusUnauthorized, code: "invalid_token", description: "the access token is not valid"}},
 }
@@ -86,8 +87,11 @@ func problemOf(err error) (p problem, known bool) {
 // to the log only.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p, known := problemOf(err)
-	if !known || p.status >= http.StatusInternalServerError {
-		a.Logger.ErrorContext(r.Context(), "request failed", "request_id", requestIDOf(r), "error", err)
+	switch {
+	case !known, p.status == http.StatusInternalServerError:
+		a.config.Logger.ErrorContext(r.Context(), "request failed", "request_id", requestIDOf(r), "error", err)
+	case p.status > http.StatusInternalServerError:
+		a.config.Logger.WarnContext(r.Context(), "request put off", "request_id", requestIDOf(r), "error", err)
 	}
 	var reuse *refresh.ReuseError
 	if errors.As(err, &reuse) {
@@ -120,5 +124,5 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 // event logs something that matters to whoever watches over accounts. Nothing
 // in it is a secret.
 func (a *API) event(r *http.Request, level slog.Level, what string, about ...any) {
-	a.Logger.Log(r.Context(), level, what, append(about, "event", true, "request_id", requestIDOf(r))...)
+	a.config.Logger.Log(r.Context(), level, what, append(about, "event", true, "request_id", requestIDOf(r))...)
 }

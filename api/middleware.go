@@ -42,7 +42,7 @@ func (a *API) logRequests(next http.Handler) http.Handler {
 		began := time.Now()
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		next.ServeHTTP(ww, r)
-		a.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request",
+		a.config.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request",
 			slog.String("method", r.Method),
 			slog.String("route", chi.RouteContext(r.Context()).RoutePattern()),
 			slog.Int("status", ww.Status()),
@@ -63,7 +63,7 @@ func (a *API) recoverPanics(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler { // a sentinel that is never wrapped
 				panic(p)
 			}
-			a.Logger.ErrorContext(r.Context(), "panic", "request_id", requestIDOf(r), "stack", string(debug.Stack()))
+			a.config.Logger.ErrorContext(r.Context(), "panic", "request_id", requestIDOf(r), "stack", string(debug.Stack()))
 			a.fail(w, r, fmt.Errorf("%w: panic", errInternal))
 		}()
 		next.ServeHTTP(w, r)
@@ -93,6 +93,7 @@ func (a *API) bounded(next http.Handler) http.Handler {
 		defer cancel()
 		r = r.WithContext(ctx)
 		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.ContentLength = int64(len(body))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -102,12 +103,12 @@ func (a *API) bounded(next http.Handler) http.Handler {
 // page of another origin gets in.
 func (a *API) cors() func(http.Handler) http.Handler {
 	origins := map[string]bool{}
-	for _, o := range a.Clients.origins() {
+	for _, o := range a.config.Clients.origins() {
 		origins[o] = true
 	}
 	return cors.Handler(cors.Options{
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return origins[origin] },
-		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
+		AllowedMethods:  []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key"},
 		ExposedHeaders:  []string{"X-Request-Id", "Retry-After", "WWW-Authenticate"},
 		MaxAge:          600,

@@ -66,12 +66,12 @@ func (a *API) oauthRevoke(w http.ResponseWriter, r *http.Request) {
 // revoke does not need the hint: the two kinds of tokens cannot be confused.
 func (a *API) revoke(r *http.Request, token, clientID string) error {
 	if strings.HasPrefix(token, refresh.Prefix) {
-		t, err := a.Sessions.Parse(token)
+		t, err := a.config.Sessions.Parse(token)
 		if errors.Is(err, refresh.ErrToken) {
 			return nil
 		}
 		if clientID != "" {
-			s, err := a.Sessions.Get(r.Context(), t.SID())
+			s, err := a.config.Sessions.Get(r.Context(), t.SID())
 			switch {
 			case errors.Is(err, refresh.ErrEnded):
 				return nil
@@ -83,13 +83,13 @@ func (a *API) revoke(r *http.Request, token, clientID string) error {
 				return errOthersToken
 			}
 		}
-		if err := a.Sessions.End(r.Context(), t.SID(), refresh.Logout); err != nil {
+		if err := a.config.Sessions.End(r.Context(), t.SID(), refresh.Logout); err != nil {
 			return err
 		}
 		a.event(r, slog.LevelInfo, "refresh token revoked", "sid", t.SID())
 		return nil
 	}
-	c, err := a.verifier.VerifyIgnoringExpiry(token)
+	c, err := a.verifier.VerifyAnyTime(token)
 	if errors.Is(err, tokens.ErrInvalid) {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (a *API) revoke(r *http.Request, token, clientID string) error {
 	if clientID != "" && c.ClientID != clientID {
 		return errOthersToken
 	}
-	if err := a.Denylist.Add(r.Context(), denylist.Token, c.SessionID, c.ID, c.ExpiresAt); err != nil {
+	if err := a.config.Denylist.Add(r.Context(), denylist.Token, c.SessionID, c.ID, c.ExpiresAt); err != nil {
 		return err
 	}
 	a.event(r, slog.LevelInfo, "access token revoked", "sid", c.SessionID, "jti", c.ID)
@@ -108,7 +108,7 @@ func (a *API) revoke(r *http.Request, token, clientID string) error {
 
 // jwks is RFC 7517. Verifiers may keep it for five minutes.
 func (a *API) jwks(w http.ResponseWriter, r *http.Request) {
-	body, err := json.Marshal(a.Keys.KeySet())
+	body, err := json.Marshal(a.config.Keys.KeySet())
 	if err != nil {
 		a.fail(w, r, fmt.Errorf("%w: key set: %w", errInternal, err))
 		return

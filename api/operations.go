@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -24,7 +25,7 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, fmt.Errorf("%w: shutting down", errUnavailable))
 		return
 	}
-	if err := a.Ready(r.Context()); err != nil {
+	if err := a.config.Ready(r.Context()); err != nil {
 		a.fail(w, r, fmt.Errorf("%w: not ready: %w", errUnavailable, err))
 		return
 	}
@@ -36,11 +37,22 @@ func (a *API) notFound(w http.ResponseWriter, r *http.Request) { a.fail(w, r, er
 // methodNotAllowed names the methods that the route does know (RFC 9110,
 // section 15.5.6).
 func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	// The router goes by the escaped path if there is one.
+	path := cmp.Or(r.URL.RawPath, r.URL.Path)
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-		if a.router.Match(chi.NewRouteContext(), method, r.URL.Path) {
+		if a.router.Match(chi.NewRouteContext(), method, path) {
 			allowed = append(allowed, method)
+			if method == http.MethodGet {
+				allowed = append(allowed, http.MethodHead)
+			}
 		}
+	}
+	// A method that the router has never heard of ends up here, whatever the
+	// path.
+	if len(allowed) == 0 {
+		a.notFound(w, r)
+		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	a.fail(w, r, errMethod)

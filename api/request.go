@@ -162,7 +162,7 @@ func (a *API) client(id string) error {
 	if id == "" {
 		return nil
 	}
-	c, ok := a.Clients[id]
+	c, ok := a.config.Clients[id]
 	if !ok {
 		return errClient
 	}

@@ -35,9 +35,9 @@ type tokenResponse struct {
 func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, g *refresh.Grant) {
 	s := &g.Session
 	access, err := signer.Sign(tokens.Claims{
-		Issuer:    a.Issuer,
+		Issuer:    a.config.Issuer,
 		Subject:   s.Subject,
-		Audience:  []string{a.Audience},
+		Audience:  []string{a.config.Audience},
 		ExpiresAt: g.AccessExpires,
 		IssuedAt:  g.IssuedAt,
 		ID:        g.JTI,
