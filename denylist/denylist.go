@@ -57,18 +57,19 @@ var (
 	//go:embed add.lua
 	addLua string
 
-	add = script.New(Lua()+addLua, script.OnFullRedis)
+	constants = strings.NewReplacer(
+		"{{grace}}", strconv.FormatInt(int64(grace.Seconds()), 10),
+		"{{horizon}}", strconv.FormatInt(horizon.Milliseconds(), 10),
+		"{{lifetime}}", strconv.FormatInt(int64(tokens.MaxLifetime.Seconds()), 10),
+	)
+
+	add = script.New(constants.Replace(denyLua+addLua), script.OnFullRedis)
 )
 
 // Lua returns the definition of the local function deny. A script that begins
 // with it can deny ids together with its own writes; it must declare the
 // entry's key and the feed's.
-func Lua() string {
-	return strings.NewReplacer(
-		"{{grace}}", strconv.FormatInt(int64(grace.Seconds()), 10),
-		"{{horizon}}", strconv.FormatInt(horizon.Milliseconds(), 10),
-	).Replace(denyLua)
-}
+func Lua() string { return constants.Replace(denyLua) }
 
 // List is the denylist in one Redis, under one prefix. It is safe for
 // concurrent use.
@@ -87,12 +88,22 @@ func New(c redis.UniversalClient, prefix string) *List {
 // whole session, id and sid are the same. If exp has long passed there is
 // nothing to deny, and nothing is written. Adding twice does no harm.
 func (l *List) Add(ctx context.Context, kind Kind, sid, id string, exp time.Time) error {
+	return l.add(ctx, kind, sid, id, exp.Unix())
+}
+
+// AddSession denies a session of which nothing but its id is known, for as
+// long as any access token that was granted by now can live.
+func (l *List) AddSession(ctx context.Context, sid string) error {
+	return l.add(ctx, Session, sid, sid, "")
+}
+
+func (l *List) add(ctx context.Context, kind Kind, sid, id string, exp any) error {
 	p, ok := partition.OfSID(sid)
 	if !ok {
 		return ErrID
 	}
 	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
-	if err := add.Run(ctx, l.client, keys, string(kind), id, exp.Unix()).Err(); err != nil {
+	if err := add.Run(ctx, l.client, keys, string(kind), id, exp).Err(); err != nil {
 		return fmt.Errorf("deny %s: %w", kind, err)
 	}
 	return nil

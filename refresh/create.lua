@@ -4,8 +4,7 @@
 -- ARGV[1]  the session's id
 -- ARGV[2]  field of the guard, ARGV[3] the value it must still have
 -- ARGV[4]  idle lifetime, ARGV[5] absolute lifetime, ARGV[6] access lifetime (s)
--- ARGV[7]  when the user authenticated (Unix s), or "" for now
--- ARGV[8]… further fields and values
+-- ARGV[7]… further fields and values
 --
 -- Reply    KEYS[1], "0", verdict, now (ms), how many sessions the index names,
 --          the session's fields
@@ -48,11 +47,10 @@ redis.call('HSET', KEYS[1],
   'g', 0,
   'r', now,
   'o', seconds,
-  'u', ARGV[7] == '' and seconds or ARGV[7],
   'a', absolute,
   'i', ARGV[4],
   'l', ARGV[6],
   'x', math.min(seconds + ARGV[6], absolute),
-  unpack(ARGV, 8))
+  unpack(ARGV, 7))
 redis.call('PEXPIREAT', KEYS[1], math.min(now + ARGV[4] * 1000, absolute * 1000))
 return answer('created')

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ const (
 	fieldSubject    = "s"
 	fieldClient     = "c"
 	fieldTransport  = "t"
-	fieldAuthTime   = "u"  // Unix s
+	fieldAuthTime   = "u"  // Unix s; absent if the same as created
 	fieldCreated    = "o"  // Unix s
 	fieldRoles      = "ro" // and ro1, ro2, ro3
 	fieldScope      = "sc" // and sc1, sc2, sc3
@@ -125,6 +126,14 @@ type record map[string]string
 
 func (r record) tombstone() bool { return r[fieldEnd] != "" }
 
+// present returns the field's name if the record has the field.
+func (r record) present(field string) string {
+	if _, ok := r[field]; ok {
+		return field
+	}
+	return ""
+}
+
 func (r record) joined(name string) string {
 	value := r[name]
 	for i := 1; i < chunks && len(value) == i*chunkSize; i++ {
@@ -156,7 +165,7 @@ func (r record) session(sid string) (Session, error) {
 		AMR:        strings.Fields(r[fieldAMR]),
 		Device:     r[fieldDevice],
 		Generation: uint32(generation),
-		AuthTime:   instant(fieldAuthTime),
+		AuthTime:   instant(cmp.Or(r.present(fieldAuthTime), fieldCreated)),
 		CreatedAt:  instant(fieldCreated),
 		RotatedAt:  time.UnixMilli(number(fieldRotated)).UTC(),
 		EndsAt:     instant(fieldAbsolute),

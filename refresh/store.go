@@ -14,7 +14,6 @@ import (
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/script"
-	"github.com/authapi/authapi/tokens"
 )
 
 var (
@@ -150,18 +149,17 @@ func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 	if l.Guard.Key != "" {
 		keys = append(keys, l.Guard.Key)
 	}
-	authTime := ""
-	if !l.AuthTime.IsZero() {
-		authTime = fmt.Sprint(l.AuthTime.Unix())
-	}
 	args := []any{
 		sid, l.Guard.Field, l.Guard.Value,
-		int64(p.Idle.Seconds()), int64(p.Absolute.Seconds()), int64(p.Access.Seconds()), authTime,
+		int64(p.Idle.Seconds()), int64(p.Absolute.Seconds()), int64(p.Access.Seconds()),
 	}
 	fields := []any{
 		fieldSubject, l.Subject, fieldClient, l.ClientID, fieldTransport, string(p.Transport),
 		fieldWindow, p.Window.Milliseconds(),
 		fieldAMR, strings.Join(l.AMR, " "), fieldDevice, l.Device,
+	}
+	if !l.AuthTime.IsZero() {
+		fields = append(fields, fieldAuthTime, l.AuthTime.Unix())
 	}
 	fields = chunked(fields, fieldRoles, strings.Join(l.Roles, " "))
 	fields = chunked(fields, fieldScope, l.Scope)
@@ -384,7 +382,7 @@ func (st *Store) End(ctx context.Context, sid string, why Reason) error {
 	}
 	// Expired, or lost by a Redis that came back older. In the second case
 	// access tokens may still live, and this denies them.
-	if err := st.deny.Add(ctx, denylist.Session, sid, sid, time.Now().Add(tokens.MaxLifetime)); err != nil {
+	if err := st.deny.AddSession(ctx, sid); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil

@@ -51,7 +51,7 @@ func sessionsEnd(ctx context.Context, p program) error {
 func (s stores) subject(ctx context.Context, name string) (string, error) {
 	if sub, ok := strings.CutPrefix(name, "sub:"); ok {
 		if sub == "" {
-			return "", fmt.Errorf("%w: no subject behind sub:", errUsage)
+			return "", fmt.Errorf("%w: sub: needs a subject behind it", errUsage)
 		}
 		return sub, nil
 	}
