@@ -1,0 +1,280 @@
+package contract_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/tests/service"
+	"github.com/authapi/authapi/tokens"
+)
+
+// cannotHappen lists the documented answers that no request brings about, and
+// why. Whoever adds one here says so to the readers of the document.
+var cannotHappen = map[string]string{
+	"GET /healthz 500":                                "asks nothing and nobody; only a bug could answer so",
+	"GET /openapi.yaml 500":                           "sends a file that is part of the program; only a bug could answer so",
+	"GET /.well-known/oauth-authorization-server 500": "sends what was made at the start; only a bug could answer so",
+}
+
+// reservedCodes are documented and never sent.
+var reservedCodes = []string{"unsupported_token_type"}
+
+// faultyKeys are the service's keys until they break.
+type faultyKeys struct {
+	api.Keys
+	broken atomic.Bool
+}
+
+func (k *faultyKeys) Signer() *tokens.SigningKey {
+	if k.broken.Load() {
+		panic("no signer")
+	}
+	return k.Keys.Signer()
+}
+
+func (k *faultyKeys) KeySet() *tokens.KeySet {
+	if k.broken.Load() {
+		panic("no key set")
+	}
+	return k.Keys.KeySet()
+}
+
+const someSID = "uv.kCuprU-EQKQAuZDf8yN3DQ"
+
+// large is a body that every route finds too large, and valid in its first
+// half.
+var large = `{"username":"` + strings.Repeat("a", 9<<10) + `"}`
+
+// A question is one request and the answer that it must get.
+type question struct {
+	request service.Request
+	status  int
+	code    string
+}
+
+// TestEveryDocumentedAnswerIsGiven sends the document's every operation into
+// each answer that it lists. Together with the checks in tests/service, which
+// refuse answers that are not listed, document and service say the same.
+func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		keys := &faultyKeys{}
+		var notReady atomic.Bool
+		v := service.Start(t, s, service.With(func(c *api.Config) {
+			keys.Keys, c.Keys = c.Keys, keys
+			ready := c.Ready
+			c.Ready = func(ctx context.Context) error {
+				if notReady.Load() {
+					panic("not foreseen")
+				}
+				return ready(ctx)
+			}
+		}))
+		given := &answers{routes: map[string]bool{}, codes: map[string]bool{}}
+		ask := func(questions ...question) {
+			t.Helper()
+			for _, q := range questions {
+				a := v.Send(q.request)
+				a.Is(t, q.status, q.code)
+				given.add(a)
+			}
+		}
+
+		health(ask)
+		sessions(t, v, ask)
+		oauth(t, v, ask)
+		badRequests(ask)
+		ask(
+			question{service.Request{Path: "/nothing/here"}, 404, "not_found"},
+			question{service.Request{Path: "/login"}, 405, "method_not_allowed"},
+		)
+
+		access, refresh := tokensOf(t, v)
+		keys.broken.Store(true)
+		notReady.Store(true)
+		for _, q := range needingStorage(access, refresh) {
+			q.status, q.code = 500, "server_error"
+			ask(q)
+		}
+		ask(question{service.Request{Path: "/.well-known/jwks.json"}, 500, "server_error"})
+		keys.broken.Store(false)
+		notReady.Store(false)
+
+		v.Me(access).OK(t) // trouble in one request is over with it
+		s.Kill()
+		var all sync.WaitGroup
+		for _, q := range needingStorage(access, refresh) {
+			all.Go(func() {
+				a := v.Send(q.request)
+				a.Is(t, 503, "temporarily_unavailable")
+				given.add(a)
+			})
+		}
+		all.Wait()
+
+		unlisted := maps.Clone(cannotHappen)
+		for route, operation := range operations(t) {
+			for status := range operation.Responses.Map() {
+				answer := route + " " + status
+				_, impossible := cannotHappen[answer]
+				if given.routes[answer] == impossible {
+					t.Errorf("%s: given is %v, listed as impossible is %v", answer, given.routes[answer], impossible)
+				}
+				delete(unlisted, answer)
+			}
+		}
+		for answer := range unlisted {
+			t.Errorf("%s is listed as impossible, but is not in the document", answer)
+		}
+		for _, code := range document(t).Components.Schemas["ErrorCode"].Value.Enum {
+			if given.codes[code.(string)] == slices.Contains(reservedCodes, code.(string)) {
+				t.Errorf("error code %q: given is %v, and the reserved ones are %q", code, given.codes[code.(string)], reservedCodes)
+			}
+		}
+	})
+}
+
+type answers struct {
+	mu            sync.Mutex
+	routes, codes map[string]bool
+}
+
+func (g *answers) add(a service.Answer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.routes[a.Route+" "+strconv.Itoa(a.Status)] = true
+	g.codes[a.Error] = true
+}
+
+func tokensOf(t *testing.T, v *service.Service) (access, refresh string) {
+	t.Helper()
+	a := v.Login().OK(t)
+	return a.Access, a.Refresh
+}
+
+func login(username, password string) service.Request {
+	return service.JSON("/login", fmt.Sprintf(`{"username":%q,"password":%q}`, username, password))
+}
+
+func health(ask func(...question)) {
+	for _, path := range []string{
+		"/healthz", "/readyz", "/openapi.yaml",
+		"/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
+	} {
+		ask(
+			question{service.Request{Path: path}, 200, ""},
+			question{service.Request{Method: http.MethodHead, Path: path}, 200, ""},
+		)
+	}
+}
+
+func sessions(t *testing.T, v *service.Service, ask func(...question)) {
+	ask(
+		question{login(service.Username, service.Password), 200, ""},
+		question{login(service.Username, service.Password+"x"), 401, "invalid_grant"},
+	)
+	access, refresh := tokensOf(t, v)
+	ask(
+		question{service.RefreshRequest(refresh, ""), 200, ""},
+		question{service.RefreshRequest(refresh+"x", ""), 401, "invalid_grant"},
+	)
+	for range 8 { // the ninth repeat is one too many
+		ask(question{service.RefreshRequest(refresh, ""), 200, ""})
+	}
+	ask(
+		question{service.RefreshRequest(refresh, ""), 429, "slow_down"},
+		question{service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh), 429, "slow_down"},
+	)
+
+	get := func(path string) service.Request { return service.Request{Path: path, Bearer: access} }
+	remove := func(path string) service.Request {
+		return service.Request{Method: http.MethodDelete, Path: path, Bearer: access}
+	}
+	current := v.Me(access).OK(t).SID
+	other, _ := tokensOf(t, v)
+	ask(
+		question{get("/me"), 200, ""},
+		question{get("/sessions"), 200, ""},
+		question{remove("/sessions?except=mine"), 400, "invalid_request"},
+		question{remove("/sessions/" + someSID), 404, "not_found"},
+		question{remove("/sessions/" + v.Me(other).OK(t).SID), 204, ""},
+		question{remove("/sessions?except=current"), 204, ""},
+		question{get("/me").WithBearer(other), 401, "invalid_token"},
+		question{get("/sessions").WithBearer(other), 401, "invalid_token"},
+		question{remove("/sessions").WithBearer(other), 401, "invalid_token"},
+		question{remove("/sessions/" + current).WithBearer(other), 401, "invalid_token"},
+		question{remove("/sessions"), 204, ""},
+	)
+
+	access, _ = tokensOf(t, v)
+	logout := service.Request{Method: http.MethodPost, Path: "/logout"}
+	ask(
+		question{logout.WithBearer(access), 204, ""},
+		question{logout.WithBearer(access), 204, ""},
+		question{logout.WithBearer(access + "x"), 401, "invalid_token"},
+		question{logout, 400, "invalid_request"},
+	)
+}
+
+func oauth(t *testing.T, v *service.Service, ask func(...question)) {
+	access, refresh := tokensOf(t, v)
+	ask(
+		question{service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh), 200, ""},
+		question{service.Form("/oauth/token", "grant_type", "password"), 400, "unsupported_grant_type"},
+		question{service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh, "scope", "all"), 400, "invalid_scope"},
+		question{service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh, "client_id", "web"), 400, "unauthorized_client"},
+		question{service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh, "client_id", "none"), 400, "invalid_client"},
+		question{service.Form("/oauth/revoke", "token", access), 200, ""},
+		question{service.Form("/oauth/revoke", "client_id", "mobile"), 400, "invalid_request"},
+	)
+}
+
+// badRequests are malformed, too large or of the wrong type.
+func badRequests(ask func(...question)) {
+	for _, path := range []string{"/login", "/refresh", "/logout", "/oauth/token", "/oauth/revoke"} {
+		right, wrong := "application/json", "application/x-www-form-urlencoded"
+		if strings.HasPrefix(path, "/oauth/") {
+			right, wrong = wrong, right
+		}
+		post := service.Request{Method: http.MethodPost, Path: path, Type: right}
+		malformed, oversized, mistyped := post, post, post
+		malformed.Body, oversized.Body = "{%zz", large
+		mistyped.Type, mistyped.Body = wrong, "{}"
+		ask(
+			question{malformed, 400, "invalid_request"},
+			question{oversized, 413, "invalid_request"},
+			question{mistyped, 415, "invalid_request"},
+		)
+	}
+}
+
+// needingStorage are requests that would succeed, one for each operation that
+// uses keys and storage.
+func needingStorage(access, refresh string) []question {
+	requests := []service.Request{
+		{Path: "/readyz"},
+		login(service.Username, service.Password),
+		service.RefreshRequest(refresh, ""),
+		{Method: http.MethodPost, Path: "/logout", Bearer: access},
+		{Path: "/me", Bearer: access},
+		{Path: "/sessions", Bearer: access},
+		{Method: http.MethodDelete, Path: "/sessions", Bearer: access},
+		{Method: http.MethodDelete, Path: "/sessions/" + someSID, Bearer: access},
+		service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh),
+		service.Form("/oauth/revoke", "token", access),
+	}
+	questions := make([]question, len(requests))
+	for i, r := range requests {
+		questions[i].request = r
+	}
+	return questions
+}

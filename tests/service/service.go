@@ -1,0 +1,204 @@
+// Package service starts the service as a client meets it, over HTTP, for
+// tests.
+//
+// Call [Start] with a Redis of package redistest. The result has a typed client
+// ([Service.Login], [Service.Refresh] ...), [Service.Send] for everything else,
+// and the stores behind the API. Started twice with the same Redis it is two
+// instances of one deployment.
+//
+// Two things are checked without being asked for, and fail the test. Each
+// request and response is held against openapi.yaml: the status must be
+// documented, headers and body must match, and a request that succeeded must
+// be one that the document allows. And what the instance logged must hold no
+// token, no password and no retry key that passed through it.
+//
+// All parts are real but the listener, which is httptest's. The server's
+// limits on connections and headers belong to cmd/authapi and are not here.
+// Code that is not a test must not import the package.
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/crypto/argon2"
+
+	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/denylist"
+	"github.com/authapi/authapi/internal/partition"
+	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/keyring"
+	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/users"
+)
+
+// What all instances have in common.
+const (
+	Issuer   = "https://auth.example.com"
+	Audience = "https://api.example.com"
+	// Origin is the only one whose pages may call the API.
+	Origin = "https://app.example.com"
+
+	// The user that exists from the start, with the role editor.
+	Username = "alice"
+	Password = "correct-horse-battery-staple"
+)
+
+var secret = bytes.Repeat([]byte("0123456789abcdef"), 2)
+
+// Service is one running instance. Its methods may be called concurrently.
+type Service struct {
+	URL string
+	API *api.API
+	Log *Log
+
+	// Redis is the instance's own client. It may be given hooks.
+	Redis    redis.UniversalClient
+	Sessions *refresh.Store
+	Denylist *denylist.List
+	Keys     *keyring.Ring
+	Users    *users.Directory
+	// Subject is the one of the user that exists from the start.
+	Subject string
+
+	tb   testing.TB
+	keys partition.Keys
+	http *http.Client
+}
+
+// An Option changes what [Start] starts.
+type Option func(*options)
+
+type options struct {
+	redis  redis.UniversalClient
+	change []func(*api.Config)
+}
+
+// Through makes the instance use the given Redis client, one that loses
+// replies for example.
+func Through(c redis.UniversalClient) Option { return func(o *options) { o.redis = c } }
+
+// With changes the API's configuration before the API is made.
+func With(change func(*api.Config)) Option {
+	return func(o *options) { o.change = append(o.change, change) }
+}
+
+var quietRedis sync.Once
+
+// AddUser adds a user who may log in.
+func (v *Service) AddUser(username, password string, roles ...string) {
+	v.tb.Helper()
+	if _, err := v.addUser(context.Background(), username, password, roles...); err != nil {
+		v.tb.Fatalf("service: add %s: %v", username, err)
+	}
+}
+
+func (v *Service) addUser(ctx context.Context, username, password string, roles ...string) (users.Account, error) {
+	account, err := v.Users.Add(ctx, username, password, roles)
+	if err != nil {
+		return account, err
+	}
+	return account, v.Redis.HSet(ctx, v.keys.Account(username), "password", cheapHash(password)).Err()
+}
+
+// cheapHash is of the form that package users reads, at the least cost that it
+// accepts: tests log in hundreds of times.
+func cheapHash(password string) string {
+	salt := []byte("salt of the test")
+	b64 := base64.RawStdEncoding.EncodeToString
+	return "$argon2id$v=19$m=8,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(password), salt, 1, 8, 1, 32))
+}
+
+// Start starts an instance, which ends with the test.
+func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
+	tb.Helper()
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	// Every test that ends a Redis makes the library complain on stderr.
+	quietRedis.Do(func() { redisconn.SetLogger(nil) })
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	must := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Fatalf("service: %v", err)
+		}
+	}
+	var err error
+	if o.redis == nil {
+		o.redis, err = redisconn.Open(ctx, s.URL, redisconn.Options{})
+		must(err)
+		tb.Cleanup(func() { o.redis.Close() })
+	}
+	v := &Service{
+		Log:   &Log{},
+		Redis: o.redis,
+		tb:    tb,
+		keys:  partition.Keys{Prefix: s.Prefix},
+	}
+	v.Log.Secret(Password)
+	// Registered before the server's end, and therefore run after it.
+	tb.Cleanup(func() {
+		for _, leak := range v.Log.Leaks() {
+			tb.Errorf("the log shows %s", leak)
+		}
+	})
+
+	clients := api.BuiltinClients(Origin)
+	v.Sessions, err = refresh.New(o.redis, refresh.Options{
+		Prefix: s.Prefix, Secrets: [][]byte{secret}, Policy: clients.Policy,
+	})
+	must(err)
+	v.Denylist = denylist.New(o.redis, s.Prefix)
+	v.Keys, err = keyring.Open(ctx, o.redis, keyring.Options{Prefix: s.Prefix, Secrets: [][]byte{secret}})
+	must(err)
+	v.Users = users.NewDirectory(o.redis, s.Prefix, users.NewHasher())
+	account, err := v.Users.Get(ctx, Username) // a second instance meets the first one's
+	if errors.Is(err, users.ErrUnknownUser) {
+		account, err = v.addUser(ctx, Username, Password, "editor")
+	}
+	must(err)
+	v.Subject = account.Subject
+
+	config := api.Config{
+		Issuer:   Issuer,
+		Audience: Audience,
+		Clients:  clients,
+		Sessions: v.Sessions,
+		Denylist: v.Denylist,
+		Keys:     v.Keys,
+		Users:    v.Users,
+		Username: v.Users.Username,
+		Ready:    func(ctx context.Context) error { return o.redis.Ping(ctx).Err() },
+		Logger:   slog.New(slog.NewJSONHandler(v.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, change := range o.change {
+		change(&config)
+	}
+	v.API, err = api.New(config)
+	must(err)
+	server := httptest.NewServer(v.API)
+	tb.Cleanup(server.Close)
+	v.URL = server.URL
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
+	tb.Cleanup(transport.CloseIdleConnections)
+	v.http = &http.Client{
+		Transport:     &checkedTransport{service: v, next: transport},
+		Timeout:       10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return v
+}
