@@ -350,6 +350,10 @@ func TestEndWritesInASafeOrder(t *testing.T) {
 			if told && !denied || tomb && !told || !indexed && !tomb {
 				t.Errorf("after %d writes: denied %v, told %v, tombstone %v, in the index %v", n, denied, told, tomb, indexed)
 			}
+			list, listErr := h.List(t.Context(), d.sub)
+			if listErr != nil || tomb != (len(list) == 0) {
+				t.Errorf("after %d writes: tombstone %v, %d sessions listed, %v", n, tomb, len(list), listErr)
+			}
 			_, refused := d.ask(t.Context(), 0, "")
 			if tomb != errors.Is(refused, refresh.ErrEnded) {
 				t.Errorf("after %d writes: tombstone %v, refresh %v", n, tomb, refused)

@@ -86,14 +86,14 @@ func TestLateDuplicatesUndoNothing(t *testing.T) {
 		end := r.take()
 
 		tombstone := h.hash(t, d.sid)
-		again(login)
-		again(refreshes)
-		again(end)
-		if after := h.hash(t, d.sid); !maps.Equal(tombstone, after) {
-			t.Errorf("the tombstone was\n%q and is\n%q", tombstone, after)
-		}
-		if n := h.client.ZCard(t.Context(), h.keys.User("alice")).Val(); n != 0 {
-			t.Errorf("the index names %d sessions", n)
+		for what, scripts := range map[string][][]any{"login": login, "refreshes": refreshes, "end": end} {
+			again(scripts)
+			if after := h.hash(t, d.sid); !maps.Equal(tombstone, after) {
+				t.Errorf("%s: the tombstone was\n%q and is\n%q", what, tombstone, after)
+			}
+			if n := h.client.ZCard(t.Context(), h.keys.User("alice")).Val(); n != 0 {
+				t.Errorf("%s: the index names %d sessions", what, n)
+			}
 		}
 	})
 }

@@ -44,6 +44,9 @@ func TestCreatedSessionSaysWhatTheLoginSaid(t *testing.T) {
 		if !g.IssuedAt.Equal(s.CreatedAt) || !g.AccessExpires.Equal(s.CreatedAt.Add(access)) || !g.Now.Equal(s.RotatedAt) || g.Repeated || g.Ahead != 0 {
 			t.Errorf("grant %+v", g)
 		}
+		if ttl := h.ttl(t, h.session(s.SID)); !near(ttl, idle) {
+			t.Errorf("the hash lives for %v", ttl)
+		}
 		got, err := h.Get(t.Context(), s.SID)
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(s) {
 			t.Errorf("Get: %+v, %v\nwant %+v", got, err, s)
@@ -63,11 +66,13 @@ func TestCreatedSessionSaysWhatTheLoginSaid(t *testing.T) {
 
 func TestRefusedLoginsAskNothing(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
+		h.configure("none", func(p *refresh.Policy) { *p = h.policies[mobile]; p.Sessions = 0 })
 		asked := redistest.CommandCount(h.client)
 		long := strings.Repeat("x", 65)
 		for name, l := range map[string]refresh.Login{
 			"no subject":   {ClientID: mobile},
 			"no client":    {Subject: "alice"},
+			"no sessions":  {Subject: "alice", ClientID: "none"},
 			"long subject": {Subject: long, ClientID: mobile},
 			"long client":  {Subject: "alice", ClientID: long},
 			"long device":  {Subject: "alice", ClientID: mobile, Device: long},
@@ -302,6 +307,9 @@ func TestRolesShowAtTheNextRefresh(t *testing.T) {
 func TestSetRolesBringsNothingBack(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ended, lost := h.login(t, "alice", mobile), h.login(t, "alice", mobile)
+		cut := h.login(t, "alice", mobile) // its end was cut off after the tombstone
+		must(t, h.client.HSet(t.Context(), h.session(cut.sid), "end", "1", "why", "logout").Err())
+		before := h.state(t, cut)
 		must(t, h.End(t.Context(), ended.sid, refresh.Logout))
 		must(t, h.client.Del(t.Context(), h.session(lost.sid)).Err())
 		for _, d := range []*device{ended, lost} {
@@ -311,6 +319,7 @@ func TestSetRolesBringsNothingBack(t *testing.T) {
 		if hash := h.hash(t, ended.sid); len(hash) != 2 {
 			t.Errorf("the tombstone became %v", hash)
 		}
+		unchanged(t, before, h.state(t, cut), "index", "feed", "end of feed")
 		if hash := h.hash(t, lost.sid); len(hash) != 0 {
 			t.Errorf("a lost session became %v", hash)
 		}
@@ -371,6 +380,28 @@ func TestPolicyIsRenewedOnce(t *testing.T) {
 		// Four rotations and the renewal, whose script the server does not know yet.
 		if n := asked.Names()["evalsha"]; n != 5 {
 			t.Errorf("asked %v", asked.Names())
+		}
+	})
+}
+
+// Instances are updated one after the other: this one may not know a client yet,
+// or no longer.
+func TestSessionOfAnUnknownClientIsRefreshedAsItIs(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		d := h.login(t, "alice", mobile)
+		h.mu.Lock()
+		delete(h.policies, mobile)
+		h.mu.Unlock()
+		before := h.hash(t, d.sid)
+		d.advanceTo(t, 2)
+		after := h.hash(t, d.sid)
+		for _, field := range []string{"w", "i", "l", "a"} {
+			if before[field] != after[field] {
+				t.Errorf("%s was %s, is %s", field, before[field], after[field])
+			}
+		}
+		if ttl := h.ttl(t, h.session(d.sid)); !near(ttl, idle) {
+			t.Errorf("it lives for %v", ttl)
 		}
 	})
 }
