@@ -185,6 +185,36 @@ func TestRow45SubSecondEntry(t *testing.T) {
 		}
 		s.Advance(-s.Now().Sub(now))
 	}
+	if err := l.Add(t.Context(), denylist.Token, sid, "none left", now.Add(-grace)); err != nil {
+		t.Errorf("nothing left: %v", err)
+	}
+	if n := s.Client.Exists(t.Context(), partition.Keys{Prefix: s.Prefix}.Deny(p, "none left")).Val(); n != 0 {
+		t.Error("an entry was made for nothing")
+	}
+}
+
+// The run before was cut off between the entry and the feed.
+func TestHalfDoneDenialIsCompletedAndNotShortened(t *testing.T) {
+	eachWithCluster(t, func(t *testing.T, h house) {
+		for _, left := range []time.Duration{time.Minute, 10 * time.Minute} {
+			if err := h.client.Set(t.Context(), h.entry(sid), "0", left+grace).Err(); err != nil {
+				t.Fatal(err)
+			}
+			before := len(h.feed(t))
+			if !h.denied(t, sid, jti) {
+				t.Error("not denied although the entry is there")
+			}
+			for range 2 {
+				h.add(t, denylist.Session, sid, h.server.Now().Add(5*time.Minute))
+			}
+			if ttl := h.ttl(t, h.entry(sid)); !near(ttl, max(left, 5*time.Minute)+grace) {
+				t.Errorf("TTL %v", ttl)
+			}
+			if n := len(h.feed(t)) - before; n != 1 {
+				t.Errorf("%d lines", n)
+			}
+		}
+	})
 }
 
 func TestEntriesOutliveTheLastTokenByTheGrace(t *testing.T) {
@@ -217,6 +247,27 @@ func TestDenialsAreNeverShortened(t *testing.T) {
 		h.add(t, denylist.Session, sid, now.Add(20*time.Minute))
 		if ttl := h.ttl(t, h.entry(sid)); !near(ttl, 20*time.Minute+grace) {
 			t.Errorf("not lengthened: TTL %v", ttl)
+		}
+	})
+}
+
+// The clock of Redis decides: the one of this process may be anywhere.
+func TestSessionOfWhichOnlyTheIDIsKnownIsDenied(t *testing.T) {
+	eachWithCluster(t, func(t *testing.T, h house) {
+		for _, skew := range []time.Duration{0, 48 * time.Hour, -96 * time.Hour} {
+			h.server.Advance(skew)
+			if err := h.client.Del(t.Context(), h.entry(sid), h.feedKey()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.AddSession(t.Context(), sid); err != nil {
+				t.Fatal(err)
+			}
+			if ttl := h.ttl(t, h.entry(sid)); !near(ttl, tokens.MaxLifetime+grace) || ttl < tokens.MaxLifetime+grace-time.Second {
+				t.Errorf("denied for %v", ttl)
+			}
+			if lines := h.feed(t); len(lines) != 1 || lines[0].Values["kind"] != "sid" || lines[0].Values["id"] != sid {
+				t.Errorf("the feed says %v", lines)
+			}
 		}
 	})
 }
@@ -392,6 +443,27 @@ func TestRow36DenialsWorkOnAFullRedis(t *testing.T) {
 	}
 	t.Run("redis", func(t *testing.T) { onFull(t, redistest.Redis(t)) })
 	t.Run("cluster", func(t *testing.T) { onFull(t, redistest.Cluster(t)) })
+}
+
+func TestReachable(t *testing.T) {
+	for name, harm := range map[string]func(*redistest.Server){
+		"dead": (*redistest.Server).Kill, "hanging": (*redistest.Server).Pause,
+	} {
+		t.Run(name, func(t *testing.T) {
+			redistest.EachWithCluster(t, func(t *testing.T, s *redistest.Server) {
+				l := denylist.New(s.Client, s.Prefix)
+				if err := l.Reachable(t.Context()); err != nil {
+					t.Error(err)
+				}
+				harm(s)
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				if err := l.Reachable(ctx); err == nil {
+					t.Errorf("a %s Redis answers", name)
+				}
+			})
+		})
+	}
 }
 
 // An error must never look like an answer.

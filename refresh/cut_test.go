@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/refresh"
 )
 
@@ -25,20 +26,26 @@ type cutter struct {
 
 const cutMessage = "cut off here"
 
-// cut returns the source of a script that fails before its write number n, counted
-// from 0. The writes before it stay.
-func cut(source string, n int) string {
+// under returns the source of a script that runs under another one: calls of
+// Redis go through a function that it defines.
+func under(source, call string) string {
 	flags := ""
 	if strings.HasPrefix(source, "#!") {
 		flags, source, _ = strings.Cut(source, "\n")
 		flags += "\n"
 	}
-	return flags + fmt.Sprintf(`
-local server, writes, reads = redis, 0, {}
+	return flags + "local server = redis\n" + call + "local redis = {call = call}\n" + source
+}
+
+// cut returns the source of a script that fails before its write number n, counted
+// from 0. The writes before it stay.
+func cut(source string, n int) string {
+	return under(source, fmt.Sprintf(`
+local writes, reads = 0, {}
 for _, name in ipairs({'TIME', 'GET', 'HGETALL', 'HMGET', 'HGET', 'HEXISTS', 'HKEYS', 'ZRANGE', 'ZCARD', 'PTTL'}) do
   reads[name] = true
 end
-local redis = {call = function(name, ...)
+local function call(name, ...)
   if not reads[name] then
     if writes == %d then
       error('%s')
@@ -46,8 +53,8 @@ local redis = {call = function(name, ...)
     writes = writes + 1
   end
   return server.call(name, ...)
-end}
-`, n, cutMessage) + source
+end
+`, n, cutMessage))
 }
 
 func (*cutter) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -124,6 +131,84 @@ func (h *house) settled(t *testing.T, d *device) map[string]string {
 		got["life of "+name] = h.ttl(t, key).Round(time.Minute).String()
 	}
 	return got
+}
+
+// auditor makes scripts fail that touch a key which they were not given. On a
+// Cluster such a script works until the key's slot moves, and may then fail
+// between two writes.
+type auditor struct{ scripts map[string]bool }
+
+func (*auditor) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (a *auditor) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args := cmd.Args()
+		switch cmd.Name() {
+		case "evalsha":
+			args[1] = strings.Repeat("0", 40) // unknown, so that the source is sent
+		case "eval":
+			source := args[1].(string)
+			a.scripts[source] = true
+			args[1] = under(source, `
+local declared = {}
+for _, key in ipairs(KEYS) do
+  declared[key] = true
+end
+local function call(name, key, ...)
+  if name == 'TIME' then
+    return server.call(name)
+  end
+  if not declared[key] then
+    error('undeclared key ' .. tostring(key))
+  end
+  return server.call(name, key, ...)
+end
+`)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*auditor) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func TestScriptsTouchOnlyKeysTheyDeclare(t *testing.T) {
+	h := newHouse(t, redistest.Redis(t))
+	client, _ := h.server.Flaky(t) // a second client, which loses nothing here
+	audit := &auditor{scripts: map[string]bool{}}
+	client.AddHook(audit)
+	h.Store = h.over(t, client, newSecret)
+	ctx := t.Context()
+	h.configure(mobile, func(p *refresh.Policy) { p.Sessions = 3 })
+	must(t, h.client.HSet(ctx, h.keys.Account("alice"), "epoch", "1").Err())
+	_, err := h.Create(ctx, refresh.Login{
+		Subject: "alice", ClientID: mobile, Guard: refresh.Guard{Key: h.keys.Account("alice"), Field: "epoch", Value: "1"},
+	})
+	must(t, err)
+	var d *device
+	for range 5 {
+		d = h.login(t, "alice", mobile)
+	}
+	d.advanceTo(t, 3)
+	d.refresh(t, 2, "key 2")
+	h.configure(mobile, func(p *refresh.Policy) { p.Access = time.Minute })
+	d.advanceTo(t, 4)
+	must(t, h.SetRoles(ctx, "alice", words(256)))
+	must(t, h.SetRoles(ctx, "alice", nil))
+	_, err = h.List(ctx, "alice")
+	must(t, err)
+	if _, err := d.ask(ctx, 0, "thief"); !errors.Is(err, refresh.ErrReused) {
+		t.Error(err)
+	}
+	gone := h.login(t, "bob", mobile)
+	lost(t, gone)
+	must(t, h.End(ctx, gone.sid, refresh.Logout))
+	_, err = h.EndAll(ctx, "alice", "", refresh.Admin)
+	must(t, err)
+	if n := len(audit.scripts); n != 6 { // create, rotate, end, list, amend, deny
+		t.Errorf("%d scripts ran", n)
+	}
 }
 
 // The operations to cut. Each brings its session about, does what is to be cut,

@@ -80,8 +80,8 @@ func TestEndSessionsMisspelled(t *testing.T) {
 	})
 }
 
-// Redis came back without the session. Its access tokens still open doors, and
-// their owner must be able to shut them.
+// Redis came back from before the login and knows nothing of the session. Its
+// access tokens still open doors, and their owner must be able to shut them.
 func TestEndSessionThatRedisLost(t *testing.T) {
 	for name, request := range map[string]func(service.Answer) service.Request{
 		"by id":          func(me service.Answer) service.Request { return remove("", "/sessions/"+me.SID) },
@@ -132,27 +132,5 @@ func TestSessionsOfOthers(t *testing.T) {
 		v.Send(remove(mallory.Access, "/sessions")).OK(t)
 		v.Me(alice.Access).OK(t)
 		v.Me(mallory.Access).Is(t, 401, "invalid_token")
-	})
-}
-
-// A Redis that came back from before the login knows nothing of the session,
-// but its access token may be good for minutes yet.
-func TestEndSessionThatRedisHasLost(t *testing.T) {
-	each(t, func(t *testing.T, s *redistest.Server) {
-		v := service.Start(t, s)
-		keys := partition.Keys{Prefix: s.Prefix}
-		for _, path := range []string{"/sessions", "/sessions/<own>"} {
-			login := v.Login().OK(t)
-			me := v.Me(login.Access).OK(t)
-			p, _ := partition.OfSID(me.SID)
-			if err := v.Redis.Del(t.Context(), keys.Session(p, me.SID), keys.User(v.Subject)).Err(); err != nil {
-				t.Fatal(err)
-			}
-			if path == "/sessions/<own>" {
-				path = "/sessions/" + me.SID
-			}
-			v.Send(remove(login.Access, path)).OK(t)
-			v.Me(login.Access).Is(t, 401, "invalid_token")
-		}
 	})
 }
