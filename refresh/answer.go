@@ -16,24 +16,38 @@ type answer struct {
 	record  record
 }
 
-// parseAnswer reads a reply and makes sure that it answers this request. Replies
-// have been known to shift between requests that share a connection; handing
-// one user the grant of another would be the worst thing this service can do.
-func parseAnswer(cmd *redis.Cmd, key string, generation uint32) (answer, error) {
+// echoed returns what a script replied, behind the key that it repeats to say
+// what it answers. Replies have been known to shift between requests that
+// share a connection; handing one user the grant of another, or believing that
+// a session has ended because another's has, would be the worst this service
+// can do.
+func echoed(cmd *redis.Cmd, key string) ([]any, error) {
 	reply, err := cmd.Slice()
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) == 0 || reply[0] != key {
+		return nil, ErrReply
+	}
+	return reply[1:], nil
+}
+
+// parseAnswer reads a reply about a token of a generation.
+func parseAnswer(cmd *redis.Cmd, key string, generation uint32) (answer, error) {
+	reply, err := echoed(cmd, key)
 	if err != nil {
 		return answer{}, err
 	}
-	if len(reply) != 6 || reply[0] != key || reply[1] != strconv.FormatUint(uint64(generation), 10) {
+	if len(reply) != 5 || reply[0] != strconv.FormatUint(uint64(generation), 10) {
 		return answer{}, ErrReply
 	}
-	verdict, ok1 := reply[2].(string)
-	now, ok2 := reply[3].(int64)
-	number, ok3 := reply[4].(int64)
+	verdict, ok1 := reply[1].(string)
+	now, ok2 := reply[2].(int64)
+	number, ok3 := reply[3].(int64)
 	if !ok1 || !ok2 || !ok3 {
 		return answer{}, ErrReply
 	}
-	r, err := parseRecord(reply[5])
+	r, err := parseRecord(reply[4])
 	if err != nil {
 		return answer{}, err
 	}

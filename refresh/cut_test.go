@@ -206,7 +206,7 @@ func TestScriptsTouchOnlyKeysTheyDeclare(t *testing.T) {
 	must(t, h.End(ctx, gone.sid, refresh.Logout))
 	_, err = h.EndAll(ctx, "alice", "", refresh.Admin)
 	must(t, err)
-	if n := len(audit.scripts); n != 6 { // create, rotate, end, list, amend, deny
+	if n := len(audit.scripts); n != 8 { // create, rotate, end, list, amend, deny, session, index
 		t.Errorf("%d scripts ran", n)
 	}
 }

@@ -8,7 +8,8 @@
 -- ARGV[4]  how long a tombstone lies (ms)
 -- ARGV[5]… the sessions' ids
 --
--- Reply    "changed", or "ended" and how many sessions ended by this run
+-- Reply    KEYS[1], then "changed", or "ended" and how many sessions ended by
+--          this run
 --
 -- For each session: deny, tell the feed, mark the tombstone, leave the index,
 -- and last of all drop the fields. Until that last write a second run finds
@@ -19,11 +20,11 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if ARGV[2] ~= '' then
   local members = redis.call('ZRANGE', KEYS[1], 0, -1)
   if #members ~= #ARGV - 4 then
-    return {'changed'}
+    return {KEYS[1], 'changed', 0}
   end
   for i, sid in ipairs(members) do
     if sid ~= ARGV[i + 4] then
-      return {'changed'}
+      return {KEYS[1], 'changed', 0}
     end
   end
 end
@@ -58,4 +59,4 @@ for i = 5, #ARGV do
     end
   end
 end
-return {'ended', ended}
+return {KEYS[1], 'ended', ended}

@@ -3,11 +3,11 @@
 -- KEYS     index, then the sessions
 -- ARGV     the sessions' ids
 --
--- Reply    now (ms), then the fields of each session, none for one that is gone
+-- Reply    KEYS[1], then the fields of each session, none for one that is gone
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
-local reply = {now}
+local reply = {KEYS[1]}
 for i, sid in ipairs(ARGV) do
   local key = KEYS[i + 1]
   local r, i_, a = unpack(redis.call('HMGET', key, 'r', 'i', 'a'))

@@ -354,6 +354,12 @@ func TestRow41SwappedRepliesAreNoticed(t *testing.T) {
 				return st.Create(t.Context(), refresh.Login{Subject: sub, ClientID: mobile})
 			}
 		}
+		listing := func(sub string) func() (*refresh.Grant, error) {
+			return func() (*refresh.Grant, error) {
+				_, err := st.List(t.Context(), sub)
+				return nil, err
+			}
+		}
 		for name, pair := range map[string][2]func() (*refresh.Grant, error){
 			"two users":       {refreshing(alice, 2, "a"), refreshing(bob, 0, "b")},
 			"one user":        {refreshing(alice, 2, "a"), refreshing(phone, 1, "c")},
@@ -365,6 +371,7 @@ func TestRow41SwappedRepliesAreNoticed(t *testing.T) {
 			"end, refresh": {func() (*refresh.Grant, error) {
 				return nil, st.End(t.Context(), stolen.sid, refresh.Logout)
 			}, refreshing(bob, 0, "b")},
+			"two lists": {listing("alice"), listing("bob")},
 		} {
 			together(2, func(i int) {
 				if g, err := pair[i](); !errors.Is(err, refresh.ErrReply) || isRefusal(err) || g != nil {
@@ -372,9 +379,11 @@ func TestRow41SwappedRepliesAreNoticed(t *testing.T) {
 				}
 			})
 		}
-		if swap.done != 8 {
+		if swap.done != 9 {
 			t.Errorf("%d pairs of replies were swapped", swap.done)
 		}
+		// Whoever was told of trouble tries again.
+		must(t, h.End(t.Context(), stolen.sid, refresh.Logout))
 		h.isEnded(t, stolen, refresh.Logout)
 		// The rotations have been done, once, and a retry gets their grants.
 		for d, key := range map[*device]string{alice: "a", bob: "b", phone: "c"} {

@@ -27,12 +27,19 @@ var (
 	listLua string
 	//go:embed amend.lua
 	amendLua string
+	//go:embed session.lua
+	sessionLua string
+	//go:embed index.lua
+	indexLua string
 
 	createScript = script.New(createLua) // a full Redis takes no new sessions
 	rotateScript = script.New(rotateLua, script.OnFullRedis)
 	endScript    = script.New(denylist.Lua()+endLua, script.OnFullRedis)
 	listScript   = script.New(listLua, script.OnFullRedis)
 	amendScript  = script.New(amendLua, script.OnFullRedis)
+
+	sessionScript = script.New(sessionLua, script.OnFullRedis)
+	indexScript   = script.New(indexLua, script.OnFullRedis)
 )
 
 // attempts bounds how often an operation starts over because the user's index
@@ -275,8 +282,9 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		}
 		return g, nil
 	case "reuse":
-		// Until this is done nothing has changed: if it fails, the caller is
-		// told that there was trouble, and the next replay comes here again.
+		// Until the tombstone is written nothing has changed: if it fails before,
+		// the caller is told that there was trouble, and the next replay comes
+		// here again.
 		if err := st.end(ctx, s.Subject, sid, Reused); err != nil {
 			return nil, err
 		}
@@ -307,11 +315,10 @@ func (st *Store) Get(ctx context.Context, sid string) (Session, error) {
 	if !ok {
 		return Session{}, ErrExpired
 	}
-	fields, err := st.client.HGetAll(ctx, st.keys.Session(p, sid)).Result()
+	r, err := st.read(ctx, p, sid)
 	if err != nil {
-		return Session{}, fmt.Errorf("read session: %w", err)
+		return Session{}, err
 	}
-	r := record(fields)
 	if r.tombstone() {
 		return Session{}, ErrEnded
 	}
@@ -321,32 +328,61 @@ func (st *Store) Get(ctx context.Context, sid string) (Session, error) {
 	return r.session(sid)
 }
 
-// List returns a user's live sessions, the oldest first.
-func (st *Store) List(ctx context.Context, sub string) ([]Session, error) {
-	index := st.keys.User(sub)
-	sids, err := st.client.ZRange(ctx, index, 0, -1).Result()
+func (st *Store) read(ctx context.Context, p partition.ID, sid string) (record, error) {
+	key := st.keys.Session(p, sid)
+	reply, err := echoed(sessionScript.Run(ctx, st.client, []string{key}), key)
+	if err == nil && len(reply) != 1 {
+		err = ErrReply
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read session: %w", err)
+	}
+	return parseRecord(reply[0])
+}
+
+// index returns the ids of a user's sessions, the oldest first.
+func (st *Store) index(ctx context.Context, sub string) ([]string, error) {
+	key := st.keys.User(sub)
+	reply, err := echoed(indexScript.Run(ctx, st.client, []string{key}), key)
 	if err != nil {
 		return nil, fmt.Errorf("read session index: %w", err)
 	}
-	if len(sids) == 0 {
-		return nil, nil
+	var sids []string
+	for _, x := range reply {
+		members, _ := x.([]any)
+		for _, member := range members {
+			sid, ok := member.(string)
+			if !ok {
+				return nil, fmt.Errorf("read session index: %w", ErrReply)
+			}
+			sids = append(sids, sid)
+		}
 	}
-	keys, args := []string{index}, make([]any, len(sids))
+	return sids, nil
+}
+
+// List returns a user's live sessions, the oldest first.
+func (st *Store) List(ctx context.Context, sub string) ([]Session, error) {
+	sids, err := st.index(ctx, sub)
+	if err != nil || len(sids) == 0 {
+		return nil, err
+	}
+	keys, args := []string{st.keys.User(sub)}, make([]any, len(sids))
 	p := partition.Of(sub)
 	for i, sid := range sids {
 		keys = append(keys, st.keys.Session(p, sid))
 		args[i] = sid
 	}
-	reply, err := listScript.Run(ctx, st.client, keys, args...).Slice()
+	reply, err := echoed(listScript.Run(ctx, st.client, keys, args...), keys[0])
+	if err == nil && len(reply) != len(sids) {
+		err = ErrReply
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read sessions: %w", err)
 	}
-	if len(reply) != len(sids)+1 {
-		return nil, fmt.Errorf("read sessions: %w", ErrReply)
-	}
 	var live []Session
 	for i, sid := range sids {
-		r, err := parseRecord(reply[i+1])
+		r, err := parseRecord(reply[i])
 		if err != nil {
 			return nil, fmt.Errorf("read sessions: %w", err)
 		}
@@ -370,14 +406,14 @@ func (st *Store) End(ctx context.Context, sid string, why Reason) error {
 	if !ok {
 		return nil
 	}
-	fields, err := st.client.HMGet(ctx, st.keys.Session(p, sid), fieldSubject, fieldEnd).Result()
+	r, err := st.read(ctx, p, sid)
 	if err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
-	if sub, ok := fields[0].(string); ok {
+	if sub := r[fieldSubject]; sub != "" {
 		return st.end(ctx, sub, sid, why)
 	}
-	if fields[1] != nil {
+	if r.tombstone() {
 		return nil
 	}
 	// Expired, or lost by a Redis that came back older. In the second case
@@ -398,12 +434,9 @@ func (st *Store) end(ctx context.Context, sub, sid string, why Reason) error {
 // ended. It works on a full Redis.
 func (st *Store) EndAll(ctx context.Context, sub, except string, why Reason) (int, error) {
 	for range attempts {
-		sids, err := st.client.ZRange(ctx, st.keys.User(sub), 0, -1).Result()
-		if err != nil {
-			return 0, fmt.Errorf("read session index: %w", err)
-		}
-		if len(sids) == 0 {
-			return 0, nil
+		sids, err := st.index(ctx, sub)
+		if err != nil || len(sids) == 0 {
+			return 0, err
 		}
 		n, changed, err := st.runEnd(ctx, sub, sids, why, "all", except)
 		if err != nil {
@@ -424,18 +457,15 @@ func (st *Store) runEnd(ctx context.Context, sub string, sids []string, why Reas
 		keys = append(keys, st.keys.Session(p, sid), st.keys.Deny(p, sid))
 		args = append(args, sid)
 	}
-	reply, err := endScript.Run(ctx, st.client, keys, args...).Slice()
+	reply, err := echoed(endScript.Run(ctx, st.client, keys, args...), keys[0])
+	if err == nil && len(reply) != 2 {
+		err = ErrReply
+	}
 	if err != nil {
 		return 0, false, fmt.Errorf("end sessions: %w", err)
 	}
-	switch {
-	case len(reply) == 1 && reply[0] == "changed":
-		return 0, true, nil
-	case len(reply) == 2 && reply[0] == "ended":
-		n, _ := reply[1].(int64)
-		return int(n), false, nil
-	}
-	return 0, false, fmt.Errorf("end sessions: %w", ErrReply)
+	n, _ := reply[1].(int64)
+	return int(n), reply[0] == "changed", nil
 }
 
 // SetRoles changes the roles in all sessions of a user. Access tokens show
@@ -445,14 +475,15 @@ func (st *Store) SetRoles(ctx context.Context, sub string, roles []string) error
 	if len(joined) > MaxRoles {
 		return fmt.Errorf("refresh: roles of %d bytes: at most %d", len(joined), MaxRoles)
 	}
-	sids, err := st.client.ZRange(ctx, st.keys.User(sub), 0, -1).Result()
+	sids, err := st.index(ctx, sub)
 	if err != nil {
-		return fmt.Errorf("read session index: %w", err)
+		return err
 	}
 	fields := chunked(nil, fieldRoles, joined)
 	p := partition.Of(sub)
 	for _, sid := range sids {
-		if err := amendScript.Run(ctx, st.client, []string{st.keys.Session(p, sid)}, fields...).Err(); err != nil {
+		key := st.keys.Session(p, sid)
+		if _, err := echoed(amendScript.Run(ctx, st.client, []string{key}, fields...), key); err != nil {
 			return fmt.Errorf("set roles: %w", err)
 		}
 	}
