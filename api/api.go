@@ -42,8 +42,8 @@ type Keys interface {
 	KeySet() *tokens.KeySet
 }
 
-// Config is what the API is made of. All fields are needed but Username and
-// Logger.
+// Config is what the API is made of. All fields are needed but Username,
+// Admit and Logger.
 type Config struct {
 	// Issuer is the URL that access tokens name, and under which clients find
 	// the routes. Audience is whom access tokens are for.
@@ -58,6 +58,9 @@ type Config struct {
 	Username func(ctx context.Context, sub string) (string, error)
 	// Ready asks whatever the service cannot work without.
 	Ready func(ctx context.Context) error
+	// Admit, if set, sees every request before the routes do, and answers
+	// those that it does not let in.
+	Admit func(http.Handler) http.Handler
 	// Logger gets a line for each request and each security event. nil
 	// discards them.
 	Logger *slog.Logger
@@ -116,7 +119,11 @@ func New(c Config) (*API, error) {
 
 func (a *API) routes() *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(requestID, a.logRequests, a.recoverPanics, middleware.GetHead, a.cors())
+	r.Use(requestID, a.logRequests, a.recoverPanics)
+	if a.config.Admit != nil {
+		r.Use(a.config.Admit)
+	}
+	r.Use(middleware.GetHead, a.cors())
 	r.NotFound(a.notFound)
 	r.MethodNotAllowed(a.methodNotAllowed)
 

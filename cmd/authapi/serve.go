@@ -79,6 +79,10 @@ func serve(ctx context.Context, p program) error {
 		go guard.run(ctx)
 	}
 	denied := denylist.New(client, c.redisPrefix)
+	var admit func(http.Handler) http.Handler
+	if c.embedded {
+		admit = loopbackOnly
+	}
 	a, err := api.New(api.Config{
 		Issuer:   c.issuer,
 		Audience: c.audience,
@@ -94,21 +98,17 @@ func serve(ctx context.Context, p program) error {
 			}
 			return denied.Reachable(ctx)
 		},
+		Admit:  admit,
 		Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	var handler http.Handler = a
-	if c.embedded {
-		handler = loopbackOnly(a)
-	}
-
 	logger.Info("serving", "version", version(), "listening", listener.Addr().String(), "config", c)
 	if c.embedded {
 		greet(p.stdout, c.issuer)
 	}
-	return serveHTTP(ctx, listener, handler, a, c.drain, logger)
+	return serveHTTP(ctx, listener, a, c.drain, logger)
 }
 
 // Signing keys are looked at often: an instance that holds other keys than the
@@ -174,9 +174,9 @@ func (w *watch) err() error {
 // serveHTTP serves until ctx ends, then drains: first /readyz says no while
 // everything still works, so that load balancers look elsewhere; then the
 // listener closes and the requests under way are finished.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, a *api.API, drain time.Duration, logger *slog.Logger) error {
+func serveHTTP(ctx context.Context, l net.Listener, a *api.API, drain time.Duration, logger *slog.Logger) error {
 	server := &http.Server{
-		Handler: h,
+		Handler: a,
 		// Against clients that send, or read, a byte a minute.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
