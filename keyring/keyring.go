@@ -1,41 +1,55 @@
 // Package keyring holds the signing keys that all instances of the service
-// share.
+// share, and changes them in time.
 //
 // Call [Open] at start-up ([Read] if nothing may be created) and keep
 // [Ring.Follow] running; then [Ring.Signer] is the key to sign with and
-// [Ring.KeySet] what verifiers may accept.
+// [Ring.KeySet] what verifiers may accept. [Ring.Rotate], [Ring.Drop] and
+// [Ring.Reseal] are for whoever administers the service.
 //
 // The ring lies in Redis as one value, sealed with AES-256-GCM under a key
 // derived from the deployment's secret. Who can read Redis can therefore not
 // sign, and who can write to it can destroy the ring but not put a key of
 // their own into it. The first instance to start creates the ring; SET NX
-// makes all that start together agree on one.
+// makes all that start together agree on one. Later changes replace the value
+// that was read and no other, so that any instance may make them: there is no
+// leader that could be missing.
 //
-// Follow keeps all instances on the same ring. If Redis has lost it, whoever
-// notices first puts back the one they hold: two instances with different keys
-// would each refuse the other's tokens.
+// A key is published before it signs (next), signs (current), and goes on to
+// verify until its last token has expired (previous). Follow takes over what
+// other instances or an administrator have changed, and does what the
+// [Schedule] asks for, by the clock of Redis. If Redis has lost the ring,
+// whoever notices first puts back the one they hold: two instances with
+// different keys would each refuse the other's tokens.
 //
-// The package does not yet rotate keys: the stored form has a state for each
-// key, so that a next and a previous key can stand beside the current one.
+// The package does not tell verifiers of a dropped key; their copy of the key
+// set, or the feed, does.
 package keyring
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
-	"encoding/hex"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/internal/partition"
-	"github.com/authapi/authapi/internal/secret"
+	"github.com/authapi/authapi/internal/script"
 	"github.com/authapi/authapi/tokens"
+)
+
+var (
+	//go:embed read.lua
+	readLua string
+	//go:embed swap.lua
+	swapLua string
+
+	readScript = script.New(readLua, script.OnFullRedis)
+	swapScript = script.New(swapLua, script.OnFullRedis)
 )
 
 var (
@@ -45,15 +59,20 @@ var (
 	// secrets given. It is left untouched: overwriting it would log everybody
 	// out.
 	ErrSealed = errors.New("keyring: the signing keys in Redis are sealed under another secret, or damaged")
+
+	errReply     = errors.New("unexpected reply from Redis")
+	errContended = errors.New("keyring: the ring changed too often meanwhile")
 )
 
-// Options configure [Open].
+// Options configure a ring.
 type Options struct {
 	// Prefix opens all key names.
 	Prefix string
 	// Secrets are the deployment's, at least 32 random bytes each. The first
 	// seals, all open.
 	Secrets [][]byte
+	// Schedule says when keys are changed.
+	Schedule Schedule
 }
 
 func (o Options) key() string { return partition.Keys{Prefix: o.Prefix}.Keyring() }
@@ -62,25 +81,95 @@ func (o Options) key() string { return partition.Keys{Prefix: o.Prefix}.Keyring(
 type Ring struct {
 	client  redis.UniversalClient
 	options Options
-	held    atomic.Pointer[keys]
+	held    atomic.Pointer[held]
 }
 
-// keys is what a ring holds at one time.
-type keys struct {
-	sealed string // as it lies in Redis
-	signer *tokens.SigningKey
-	set    *tokens.KeySet
+// held is the ring as it was last seen.
+type held struct {
+	sealed   string // as it lies in Redis
+	contents contents
+	signer   *tokens.SigningKey
+	set      *tokens.KeySet
+}
+
+// Open reads the ring, or creates it if there is none.
+func Open(ctx context.Context, c redis.UniversalClient, o Options) (*Ring, error) {
+	r, err := Read(ctx, c, o)
+	if !errors.Is(err, ErrNone) {
+		return r, err
+	}
+	r, err = newRing(c, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.create(ctx); err != nil {
+		return nil, fmt.Errorf("keyring: create: %w", err)
+	}
+	// What is there now may be another instance's.
+	return Read(ctx, c, o)
+}
+
+// Read reads the ring. It returns [ErrNone] if there is none.
+func Read(ctx context.Context, c redis.UniversalClient, o Options) (*Ring, error) {
+	r, err := newRing(c, o)
+	if err != nil {
+		return nil, err
+	}
+	sealed, _, err := r.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, err := r.open(sealed)
+	if err != nil {
+		return nil, err
+	}
+	r.held.Store(h)
+	return r, nil
+}
+
+func newRing(c redis.UniversalClient, o Options) (*Ring, error) {
+	if len(o.Secrets) == 0 {
+		return nil, errors.New("keyring: no secret")
+	}
+	o.Schedule = o.Schedule.withDefaults()
+	return &Ring{client: c, options: o}, nil
 }
 
 // Signer returns the key that signs now.
 func (r *Ring) Signer() *tokens.SigningKey { return r.held.Load().signer }
 
-// KeySet returns the keys whose signatures are valid now.
+// KeySet returns the keys whose signatures are valid, now or soon.
 func (r *Ring) KeySet() *tokens.KeySet { return r.held.Load().set }
 
-// Follow looks every so often whether the ring in Redis is still the one that
-// is held, until ctx ends. What goes wrong is given to report; the ring that is
-// held then stays in use.
+// Key is what may be seen of a key.
+type Key struct {
+	ID, Algorithm string
+	State         State
+	PublishedAt   time.Time
+	SignsFrom     time.Time // zero for the next key
+	SignedUntil   time.Time // zero unless previous
+}
+
+// Keys returns the ring's keys, the oldest first.
+func (r *Ring) Keys() []Key {
+	var keys []Key
+	for _, k := range r.held.Load().contents.Keys {
+		keys = append(keys, Key{k.ID, k.Algorithm, k.State, k.PublishedAt, k.SignsFrom, k.SignedUntil})
+	}
+	return keys
+}
+
+// SealedUnderFirst reports whether the ring is sealed under the first of the
+// secrets. If not, the secret that it is sealed under must not be removed
+// before [Ring.Reseal].
+func (r *Ring) SealedUnderFirst() bool {
+	head, _, err := sealing(r.options.Secrets[0])
+	return err == nil && strings.HasPrefix(r.held.Load().sealed, head)
+}
+
+// Follow keeps the ring up to date until ctx ends, looking at Redis every so
+// often. What goes wrong is given to report; the ring that is held then stays
+// in use.
 func (r *Ring) Follow(ctx context.Context, every time.Duration, report func(error)) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -99,182 +188,158 @@ func (r *Ring) Follow(ctx context.Context, every time.Duration, report func(erro
 func (r *Ring) follow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	held := r.held.Load()
-	value, err := r.client.Get(ctx, r.options.key()).Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		err = r.client.SetNX(ctx, r.options.key(), held.sealed, 0).Err()
-		if err == nil {
-			err = ErrNone
-		}
-		return fmt.Errorf("keyring: put back: %w", err)
-	case err != nil:
-		return fmt.Errorf("keyring: read: %w", err)
-	case value == held.sealed:
-		return nil
-	}
-	keys, err := load(value, r.options.Secrets)
-	if err != nil {
-		return err
-	}
-	r.held.Store(keys)
-	return nil
-}
-
-// state says what a key is used for.
-type state string
-
-const current state = "current" // signs and verifies
-
-// stored is the ring's plain form.
-type stored struct {
-	Keys []storedKey `json:"keys"`
-}
-
-type storedKey struct {
-	State     state     `json:"state"`
-	PKCS8     []byte    `json:"pkcs8"`
-	CreatedAt time.Time `json:"created_at"`
-}
-
-// Open reads the ring, or creates it if there is none.
-func Open(ctx context.Context, c redis.UniversalClient, o Options) (*Ring, error) {
-	r, err := Read(ctx, c, o)
+	err := r.update(ctx, func(c *contents, now time.Time) (bool, error) {
+		return c.advance(now, r.options.Schedule)
+	})
 	if !errors.Is(err, ErrNone) {
-		return r, err
+		return err
 	}
-	if err := create(ctx, c, o); err != nil {
-		return nil, fmt.Errorf("keyring: create: %w", err)
+	if err := r.client.SetNX(ctx, r.options.key(), r.held.Load().sealed, 0).Err(); err != nil {
+		return fmt.Errorf("keyring: put back: %w", err)
 	}
-	// What is there now may be another instance's.
-	return Read(ctx, c, o)
+	return fmt.Errorf("%w: those held here were put back", ErrNone)
 }
 
-// Read reads the ring. It returns [ErrNone] if there is none.
-func Read(ctx context.Context, c redis.UniversalClient, o Options) (*Ring, error) {
-	if len(o.Secrets) == 0 {
-		return nil, errors.New("keyring: no secret")
+// Rotate makes the next key sign: now if it has been published for long
+// enough, else as soon as it has. It returns when that is.
+func (r *Ring) Rotate(ctx context.Context) (signsFrom time.Time, err error) {
+	err = r.update(ctx, func(c *contents, now time.Time) (bool, error) {
+		if err := c.rotate(now, r.options.Schedule); err != nil {
+			return false, err
+		}
+		signsFrom = c.in(Current).SignsFrom
+		if c.Due {
+			signsFrom = c.in(Next).PublishedAt.Add(r.options.Schedule.Lead)
+		}
+		return true, nil
+	})
+	return signsFrom, err
+}
+
+// Drop removes a key at once: its tokens are refused by every instance that
+// follows, and by verifiers when they learn of it. If it was the current one
+// the next signs from now on.
+func (r *Ring) Drop(ctx context.Context, id string) error {
+	return r.update(ctx, func(c *contents, now time.Time) (bool, error) {
+		return true, c.drop(id, now, r.options.Schedule)
+	})
+}
+
+// Reseal seals the ring under the first secret, so that the others can be
+// removed.
+func (r *Ring) Reseal(ctx context.Context) error {
+	return r.update(ctx, func(*contents, time.Time) (bool, error) { return true, nil })
+}
+
+// attempts bounds how often a change starts over because another came first.
+const attempts = 20
+
+// update reads the ring, lets it be changed, and stores it if it was. Whatever
+// is then in Redis is held.
+func (r *Ring) update(ctx context.Context, change func(c *contents, now time.Time) (bool, error)) error {
+	for range attempts {
+		sealed, now, err := r.read(ctx)
+		if err != nil {
+			return err
+		}
+		h := r.held.Load()
+		if sealed != h.sealed {
+			if h, err = r.open(sealed); err != nil {
+				return err
+			}
+			r.held.Store(h)
+		}
+		c := h.contents.clone()
+		changed, err := change(&c, now)
+		if err != nil || !changed {
+			return err
+		}
+		if h, err = r.close(c); err != nil {
+			return err
+		}
+		swapped, err := r.swap(ctx, sealed, h.sealed)
+		if err != nil {
+			return err
+		}
+		if swapped {
+			r.held.Store(h)
+			return nil
+		}
 	}
-	value, err := c.Get(ctx, o.key()).Result()
-	if errors.Is(err, redis.Nil) {
-		return nil, ErrNone
+	return errContended
+}
+
+func (r *Ring) create(ctx context.Context) error {
+	_, now, err := r.read(ctx)
+	if !errors.Is(err, ErrNone) {
+		return err
+	}
+	c, err := begin(now, r.options.Schedule)
+	if err != nil {
+		return err
+	}
+	h, err := r.close(c)
+	if err != nil {
+		return err
+	}
+	return r.client.SetNX(ctx, r.options.key(), h.sealed, 0).Err()
+}
+
+// read returns the sealed ring and the time of Redis. With [ErrNone] the time
+// is valid.
+func (r *Ring) read(ctx context.Context) (sealed string, now time.Time, err error) {
+	reply, err := readScript.Run(ctx, r.client, []string{r.options.key()}).Slice()
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("keyring: read: %w", err)
+	}
+	if len(reply) != 3 || reply[0] != r.options.key() {
+		return "", time.Time{}, fmt.Errorf("keyring: read: %w", errReply)
+	}
+	ms, ok := reply[1].(int64)
+	if !ok {
+		return "", time.Time{}, fmt.Errorf("keyring: read: %w", errReply)
+	}
+	now = time.UnixMilli(ms).UTC()
+	if reply[2] == nil {
+		return "", now, ErrNone
+	}
+	sealed, _ = reply[2].(string)
+	return sealed, now, nil
+}
+
+func (r *Ring) swap(ctx context.Context, old, replacement string) (bool, error) {
+	reply, err := swapScript.Run(ctx, r.client, []string{r.options.key()}, old, replacement).Slice()
+	if err == nil && (len(reply) != 2 || reply[0] != r.options.key()) {
+		err = errReply
 	}
 	if err != nil {
-		return nil, fmt.Errorf("keyring: read: %w", err)
+		return false, fmt.Errorf("keyring: replace: %w", err)
 	}
-	keys, err := load(value, o.Secrets)
+	return reply[1] == int64(1), nil
+}
+
+func (r *Ring) open(sealed string) (*held, error) {
+	plain, err := unseal(sealed, r.options.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{client: c, options: o}
-	r.held.Store(keys)
-	return r, nil
+	h := &held{sealed: sealed}
+	if err := json.Unmarshal(plain, &h.contents); err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	h.signer, h.set, err = h.contents.load()
+	return h, err
 }
 
-// create writes a new ring, unless somebody else has been faster.
-func create(ctx context.Context, c redis.UniversalClient, o Options) error {
-	key, err := tokens.GenerateKey()
-	if err != nil {
-		return err
-	}
-	pkcs8, err := key.PKCS8()
-	if err != nil {
-		return err
-	}
-	plain, err := json.Marshal(stored{Keys: []storedKey{{current, pkcs8, time.Now().UTC()}}})
-	if err != nil {
-		return err
-	}
-	sealed, err := seal(plain, o.Secrets[0])
-	if err != nil {
-		return err
-	}
-	return c.SetNX(ctx, o.key(), sealed, 0).Err()
-}
-
-func load(sealed string, secrets [][]byte) (*keys, error) {
-	plain, err := unseal(sealed, secrets)
+func (r *Ring) close(c contents) (*held, error) {
+	plain, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	var s stored
-	if err := json.Unmarshal(plain, &s); err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
+	h := &held{contents: c}
+	if h.sealed, err = seal(plain, r.options.Secrets[0]); err != nil {
+		return nil, err
 	}
-	k := keys{sealed: sealed}
-	var public []tokens.PublicKey
-	for _, sk := range s.Keys {
-		key, err := tokens.ParseSigningKey(sk.PKCS8)
-		if err != nil {
-			return nil, fmt.Errorf("keyring: %w", err)
-		}
-		public = append(public, key.Public())
-		if sk.State == current {
-			k.signer = key
-		}
-	}
-	if k.signer == nil {
-		return nil, errors.New("keyring: no current key")
-	}
-	if k.set, err = tokens.NewKeySet(public...); err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	return &k, nil
-}
-
-// The sealed form is a version, the id of the secret, and nonce and
-// ciphertext in hex, with a dot between each.
-const version = "v1"
-
-func seal(plain, under []byte) (string, error) {
-	id, aead, err := cipherFor(under)
-	if err != nil {
-		return "", err
-	}
-	// 96 random bits are enough: a ring is sealed a few times in its life.
-	nonce := make([]byte, aead.NonceSize())
-	rand.Read(nonce)
-	head := version + "." + hex.EncodeToString(id[:]) + "."
-	return head + hex.EncodeToString(aead.Seal(nonce, nonce, plain, []byte(head))), nil
-}
-
-func unseal(value string, secrets [][]byte) ([]byte, error) {
-	for _, s := range secrets {
-		id, aead, err := cipherFor(s)
-		if err != nil {
-			return nil, err
-		}
-		head := version + "." + hex.EncodeToString(id[:]) + "."
-		if len(value) < len(head) || value[:len(head)] != head {
-			continue
-		}
-		box, err := hex.DecodeString(value[len(head):])
-		if err != nil || len(box) < aead.NonceSize() {
-			return nil, ErrSealed
-		}
-		// The head is authenticated too, so that it cannot be exchanged.
-		plain, err := aead.Open(nil, box[:aead.NonceSize()], box[aead.NonceSize():], []byte(head))
-		if err != nil {
-			return nil, ErrSealed
-		}
-		return plain, nil
-	}
-	return nil, ErrSealed
-}
-
-func cipherFor(s []byte) (secret.ID, cipher.AEAD, error) {
-	id, err := secret.IDOf(s)
-	if err != nil {
-		return id, nil, fmt.Errorf("keyring: %w", err)
-	}
-	key, err := secret.Derive(s, "keyring-seal/v1")
-	if err != nil {
-		return id, nil, fmt.Errorf("keyring: %w", err)
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return id, nil, err
-	}
-	aead, err := cipher.NewGCM(block)
-	return id, aead, err
+	h.signer, h.set, err = c.load()
+	return h, err
 }

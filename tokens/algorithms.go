@@ -2,12 +2,9 @@ package tokens
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -20,30 +17,59 @@ var base64url = base64.RawURLEncoding.Strict()
 // An algorithm is a row of the table below: a way to sign, and the one kind of
 // key it works with.
 type algorithm struct {
-	name          string // alg, compared exactly
-	kty, crv      string // what a JWK of this algorithm must say
-	signatureSize int    // bytes
-	method        jwt.SigningMethod
+	name     string   // alg, compared exactly
+	kty, crv string   // what a JWK of this algorithm must say
+	members  []string // what it may say about the key, see jwk.members
 
-	// publicKey reads the key from a JWK whose kty and crv are right already.
-	publicKey func(jwk) (crypto.PublicKey, error)
-	// coordinates writes the key's own members into a JWK. It reports false if
-	// the key is of another kind.
-	coordinates func(crypto.PublicKey, *jwk) bool
+	// The shortest and the longest signature in bytes; signatureSize is the
+	// length of those that one key makes.
+	minSignature, maxSignature int
+	signatureSize              func(crypto.PublicKey) int
+
+	method   jwt.SigningMethod
+	generate func() (crypto.Signer, error)
+
+	// fromJWK reads the key from a JWK whose kty and crv are right already.
+	fromJWK func(jwk) (crypto.PublicKey, error)
+	// toJWK writes the key's own members into a JWK. It reports false if the
+	// key is of another kind, or one that fromJWK would refuse.
+	toJWK func(crypto.PublicKey, *jwk) bool
 }
 
 // algorithms is everything that this package can sign and verify; what is not
-// here does not exist for it ("none" and HMAC in particular). A new row needs
-// no change outside this file but its members in jwk, and for RSA a signature
-// size that comes from the key.
+// here does not exist for it ("none" and HMAC in particular). No two rows may
+// share a kind of key: it is the key that decides how it is used.
 var algorithms = []*algorithm{
 	{
-		name: "ES256", kty: "EC", crv: "P-256",
-		signatureSize: 64,
-		method:        jwt.SigningMethodES256,
-		publicKey:     p256FromJWK,
-		coordinates:   p256ToJWK,
+		name: "ES256", kty: "EC", crv: "P-256", members: []string{"crv", "x", "y"},
+		minSignature: 64, maxSignature: 64, signatureSize: always64,
+		method: jwt.SigningMethodES256, generate: generateP256,
+		fromJWK: p256FromJWK, toJWK: p256ToJWK,
 	},
+	{
+		name: "EdDSA", kty: "OKP", crv: "Ed25519", members: []string{"crv", "x"},
+		minSignature: 64, maxSignature: 64, signatureSize: always64,
+		method: jwt.SigningMethodEdDSA, generate: generateEd25519,
+		fromJWK: ed25519FromJWK, toJWK: ed25519ToJWK,
+	},
+	{
+		name: "RS256", kty: "RSA", members: []string{"n", "e"},
+		minSignature: minModulus / 8, maxSignature: maxModulus / 8, signatureSize: modulusSize,
+		method: jwt.SigningMethodRS256, generate: generateRSA,
+		fromJWK: rsaFromJWK, toJWK: rsaToJWK,
+	},
+}
+
+func always64(crypto.PublicKey) int { return 64 }
+
+// Algorithms returns the names of the algorithms there are, as in alg. The
+// first is the one to choose when nothing speaks for another.
+func Algorithms() []string {
+	names := make([]string, len(algorithms))
+	for i, a := range algorithms {
+		names[i] = a.name
+	}
+	return names
 }
 
 // algorithmNamed returns nil if there is none.
@@ -66,15 +92,23 @@ type jwk struct {
 	Crv string `json:"crv,omitempty"`
 	X   string `json:"x,omitempty"`
 	Y   string `json:"y,omitempty"`
+	N   string `json:"n,omitempty"`
+	E   string `json:"e,omitempty"`
+}
+
+// members are those that make the key, of all kinds of keys. The ones that the
+// key's kind does not have are empty.
+func (k *jwk) members() map[string]*string {
+	return map[string]*string{"crv": &k.Crv, "x": &k.X, "y": &k.Y, "n": &k.N, "e": &k.E}
 }
 
 // thumbprint is the key's name under RFC 7638: the hash of the members that
 // make the key, and only those, in alphabetical order.
-func (k jwk) thumbprint() string {
+func (k *jwk) thumbprint() string {
 	required := map[string]string{"kty": k.Kty}
-	for name, value := range map[string]string{"crv": k.Crv, "x": k.X, "y": k.Y} {
-		if value != "" {
-			required[name] = value
+	for name, value := range k.members() {
+		if *value != "" {
+			required[name] = *value
 		}
 	}
 	text, err := json.Marshal(required) // sorts the names
@@ -85,37 +119,9 @@ func (k jwk) thumbprint() string {
 	return base64url.EncodeToString(sum[:])
 }
 
-const p256Size = 32 // bytes of a coordinate
-
-func p256FromJWK(k jwk) (crypto.PublicKey, error) {
-	point := append(make([]byte, 0, 1+2*p256Size), 4) // 4: uncompressed
-	for _, text := range []string{k.X, k.Y} {
-		if len(text) != base64url.EncodedLen(p256Size) {
-			return nil, errors.New("a coordinate has the wrong length")
-		}
-		coordinate, err := base64url.DecodeString(text)
-		if err != nil || len(coordinate) != p256Size {
-			return nil, errors.New("a coordinate is not base64url")
-		}
-		point = append(point, coordinate...)
-	}
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
-	if err != nil {
-		return nil, errors.New("the point is not on the curve")
-	}
-	return key, nil
-}
-
-func p256ToJWK(public crypto.PublicKey, k *jwk) bool {
-	key, ok := public.(*ecdsa.PublicKey)
-	if !ok || key.Curve != elliptic.P256() {
-		return false
-	}
-	point, err := key.Bytes()
-	if err != nil {
-		return false
-	}
-	k.X = base64url.EncodeToString(point[1 : 1+p256Size])
-	k.Y = base64url.EncodeToString(point[1+p256Size:])
-	return true
+// decodeMember reads bytes from a JWK. The decoder skips line breaks; the
+// length shows them.
+func decodeMember(text string) ([]byte, bool) {
+	decoded, err := base64url.DecodeString(text)
+	return decoded, err == nil && len(text) == base64url.EncodedLen(len(decoded))
 }

@@ -10,7 +10,10 @@ import (
 )
 
 func TestRow06DuplicateAndCaseVariantNames(t *testing.T) {
-	f := newForger(t)
+	eachAlgorithm(t, testRow06DuplicateAndCaseVariantNames)
+}
+
+func testRow06DuplicateAndCaseVariantNames(t *testing.T, f *forger) {
 	for _, member := range []string{
 		`"sub":"alice"`, `"sub":"evil"`, `"s\u0075b":"evil"`, `"SUB":"evil"`, `"Sub":"evil"`, `"ſub":"evil"`,
 		`"EXP":4102444800`, `"exp":4102444800`, `"Client_ID":"evil"`, `"AUD":"evil"`, `"ROLES":["evil"]`, `"NBF":1`,
@@ -26,8 +29,8 @@ func TestRow06DuplicateAndCaseVariantNames(t *testing.T) {
 		f.refused(t, name, f.forge(t, f.header(), payload(t, upper)), tokens.ErrClaims)
 	}
 	for _, header := range []string{
-		with(f.header(), `"alg":"ES256"`), with(f.header(), `"kid":"evil"`), with(f.header(), `"ALG":"ES256"`),
-		with(f.header(), `"Kid":"evil"`), with(f.header(), `"\u0061lg":"ES256"`), `[]`, `null`, `{}`, ``, f.header() + "x",
+		with(f.header(), `"alg":"`+f.alg+`"`), with(f.header(), `"kid":"evil"`), with(f.header(), `"ALG":"`+f.alg+`"`),
+		with(f.header(), `"Kid":"evil"`), with(f.header(), `"\u0061lg":"`+f.alg+`"`), `[]`, `null`, `{}`, ``, f.header() + "x",
 		f.header() + f.header(), "\ufeff" + f.header(), f.header()[1:],
 	} {
 		f.refused(t, header, f.forge(t, header, payload(t, nil)), tokens.ErrMalformed)
@@ -40,8 +43,9 @@ func TestRow06DuplicateAndCaseVariantNames(t *testing.T) {
 	}
 }
 
-func TestRow08Expiry(t *testing.T) {
-	f := newForger(t)
+func TestRow08Expiry(t *testing.T) { eachAlgorithm(t, testRow08Expiry) }
+
+func testRow08Expiry(t *testing.T, f *forger) {
 	for _, exp := range []string{
 		``, `null`, `0`, `-1`, `-0`, `1e18`, `1000000000000000000`, `9223372036854775807`, `9223372036854775808`,
 		`253402300800`, `1767323345.5`, `1767323345.0`, `1.767323345e9`, `"1767323345"`, `true`, `[1767323345]`, `{}`,
@@ -62,7 +66,10 @@ func TestRow08Expiry(t *testing.T) {
 }
 
 func TestExpiredFromTheExactInstantOn(t *testing.T) {
-	f := newForger(t)
+	eachAlgorithm(t, testExpiredFromTheExactInstantOn)
+}
+
+func testExpiredFromTheExactInstantOn(t *testing.T, f *forger) {
 	token := f.forge(t, f.header(), payload(t, nil))
 	end := time.Unix(1767323345, 0).Add(tokens.Leeway)
 	for _, c := range []struct {
@@ -86,8 +93,9 @@ func TestExpiredFromTheExactInstantOn(t *testing.T) {
 
 // The clocks of issuer and verifier may differ by more than the leeway. One can
 // still log out then.
-func TestAnyTimeAcceptsTheFuture(t *testing.T) {
-	f := newForger(t)
+func TestAnyTimeAcceptsTheFuture(t *testing.T) { eachAlgorithm(t, testAnyTimeAcceptsTheFuture) }
+
+func testAnyTimeAcceptsTheFuture(t *testing.T, f *forger) {
 	for _, claims := range []map[string]string{
 		{"iat": "1800000000", "exp": "1800000300"},
 		{"nbf": "1800000000"},
@@ -102,8 +110,9 @@ func TestAnyTimeAcceptsTheFuture(t *testing.T) {
 	}
 }
 
-func TestAnyTimeIgnoresNothingElse(t *testing.T) {
-	f := newForger(t)
+func TestAnyTimeIgnoresNothingElse(t *testing.T) { eachAlgorithm(t, testAnyTimeIgnoresNothingElse) }
+
+func testAnyTimeIgnoresNothingElse(t *testing.T, f *forger) {
 	valid := f.forge(t, f.header(), payload(t, nil))
 	for token, want := range map[string]error{
 		f.forge(t, f.header(), payload(t, map[string]string{"exp": ""})):           tokens.ErrClaims,
@@ -119,8 +128,9 @@ func TestAnyTimeIgnoresNothingElse(t *testing.T) {
 	}
 }
 
-func TestRow09Future(t *testing.T) {
-	f := newForger(t)
+func TestRow09Future(t *testing.T) { eachAlgorithm(t, testRow09Future) }
+
+func testRow09Future(t *testing.T, f *forger) {
 	second := now.Unix()
 	for ahead, want := range map[int64]error{
 		-10: nil, 0: nil, 10: nil, 15: nil, 16: tokens.ErrClaims, 61: tokens.ErrClaims, 1e9: tokens.ErrClaims,
@@ -144,8 +154,9 @@ func TestRow09Future(t *testing.T) {
 	}
 }
 
-func TestRow10RequiredClaims(t *testing.T) {
-	f := newForger(t)
+func TestRow10RequiredClaims(t *testing.T) { eachAlgorithm(t, testRow10RequiredClaims) }
+
+func testRow10RequiredClaims(t *testing.T, f *forger) {
 	for _, name := range []string{"iss", "aud", "sub", "client_id", "jti", "sid", "iat", "exp"} {
 		for _, bad := range []string{``, `""`, `null`, `0`, `false`, `{}`, `[]`, `[""]`, `[null]`, `"\ud800"`} {
 			token := f.forge(t, f.header(), payload(t, map[string]string{name: bad}))

@@ -14,8 +14,9 @@
 // stops at the first thing wrong. JSON is read by our own strict reader; only
 // the signature algorithms are golang-jwt's.
 //
-// An algorithm is chosen from one table and belongs to a key for good. The
-// header can only agree with its key, never choose.
+// The algorithms are ES256 (RFC 7518), EdDSA with Ed25519 (RFC 8037), and RS256
+// (RFC 7518). An algorithm belongs to a kind of key for good. The header can
+// only agree with its key, never choose.
 //
 // One claims set can have several valid texts (whoever sees an ECDSA signature
 // can compute its mirror image), so the text of a token is not its name. Deny

@@ -9,7 +9,7 @@ import (
 )
 
 func Example() {
-	key, err := tokens.GenerateKey()
+	key, err := tokens.GenerateKey("ES256")
 	if err != nil {
 		panic(err)
 	}

@@ -14,18 +14,21 @@ import (
 // FuzzVerify: nothing panics, every refusal is ErrInvalid, and what verifies
 // has exactly one text for its three parts.
 func FuzzVerify(f *testing.F) {
-	forger := newForger(f)
-	valid, err := forger.key.Sign(claims())
-	check(f, err)
-	f.Add(valid)
-	f.Add(valid + "\n")
-	f.Add(valid[:len(valid)-1])
-	f.Add(strings.Replace(valid, ".", "..", 1))
-	f.Add(forger.forge(f, forger.header(), payload(f, map[string]string{"exp": "1"})))
-	f.Add(forger.forge(f, `{"alg":"none"}`, `{}`))
+	forgers, keys := mixed(f)
+	for _, forger := range forgers {
+		valid, err := forger.key.Sign(claims())
+		check(f, err)
+		f.Add(valid)
+		f.Add(valid + "\n")
+		f.Add(valid[:len(valid)-1])
+		f.Add(strings.Replace(valid, ".", "..", 1))
+		f.Add(forger.forge(f, forger.header(), payload(f, map[string]string{"exp": "1"})))
+		f.Add(forger.forge(f, `{"alg":"none"}`, `{}`))
+	}
 	f.Add("..")
+	verifier := verifierAt(f, now)
 	f.Fuzz(func(t *testing.T, token string) {
-		c, err := forger.verifier.Verify(token, forger.keys)
+		c, err := verifier.Verify(token, keys)
 		if err != nil {
 			if !errors.Is(err, tokens.ErrInvalid) || c != nil {
 				t.Fatalf("%v, %v", c, err)
@@ -48,7 +51,7 @@ func FuzzVerify(f *testing.F) {
 // FuzzClaims signs whatever payload comes: if it is accepted, then
 // encoding/json, which is far more lenient, reads the same claims in it.
 func FuzzClaims(f *testing.F) {
-	forger := newForger(f)
+	forger := newForger(f, "ES256")
 	f.Add(payload(f, nil))
 	f.Add(payload(f, map[string]string{"aud": `["a","https://api.example"]`, "nbf": "1767323045"}))
 	f.Add(with(payload(f, nil), `"SUB":"x"`))
@@ -77,6 +80,30 @@ func FuzzClaims(f *testing.F) {
 		}
 		if one, ok := want.Aud.(string); ok && !slices.Equal(c.Audience, []string{one}) {
 			t.Fatalf("aud %q, want %q", c.Audience, one)
+		}
+	})
+}
+
+// FuzzParseKeySet: nothing panics, and a set that is accepted publishes itself
+// as a document that is accepted and says the same.
+func FuzzParseKeySet(f *testing.F) {
+	for _, alg := range tokens.Algorithms() {
+		f.Add(set(exampleJWK(alg, "a")))
+		f.Add(set(exampleJWK("ES256", "b"), exampleJWK(alg, "a")))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		keys, err := tokens.ParseKeySet(document)
+		if err != nil {
+			return
+		}
+		once, err := keys.MarshalJSON()
+		check(t, err)
+		keys, err = tokens.ParseKeySet(once)
+		check(t, err)
+		twice, err := keys.MarshalJSON()
+		check(t, err)
+		if string(once) != string(twice) {
+			t.Fatalf("%s became %s", once, twice)
 		}
 	})
 }

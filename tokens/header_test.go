@@ -1,12 +1,17 @@
 package tokens_test
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"fmt"
+	"hash"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,7 +26,10 @@ import (
 // no key was looked up: it would have been ErrUnknownKey.
 
 func TestForgedTokenIsAcceptedUnlessSomethingIsWrong(t *testing.T) {
-	f := newForger(t)
+	eachAlgorithm(t, testForgedTokenIsAcceptedUnlessSomethingIsWrong)
+}
+
+func testForgedTokenIsAcceptedUnlessSomethingIsWrong(t *testing.T, f *forger) {
 	c := f.accepted(t, "base", f.forge(t, f.header(), payload(t, nil)))
 	if c.Subject != "alice" || c.SessionID != "q6.s1" || c.ID != "j1" || c.ClientID != "mobile" ||
 		c.Scope != "read" || c.Roles[0] != "admin" || c.AMR[0] != "pwd" || c.AuthTime.Unix() != 1767323045 {
@@ -32,13 +40,15 @@ func TestForgedTokenIsAcceptedUnlessSomethingIsWrong(t *testing.T) {
 		strings.Replace(f.header(), "alg", `\u0061lg`, 1), strings.Replace(payload(t, nil), "sub", `s\u0075b`, 1)))
 }
 
-func TestRow02AlgorithmConfusion(t *testing.T) {
-	f := newForger(t)
+func TestRow02AlgorithmConfusion(t *testing.T) { eachAlgorithm(t, testRow02AlgorithmConfusion) }
+
+func testRow02AlgorithmConfusion(t *testing.T, f *forger) {
 	for _, kid := range []string{f.key.ID(), "unknown"} {
 		header := func(alg string) string { return `{"alg":` + alg + `,"typ":"at+jwt","kid":"` + kid + `"}` }
 		for _, alg := range []string{
-			`"none"`, `"None"`, `"NONE"`, `"noNE"`, `"es256"`, `"ES256 "`, `"ES256\u0000"`, `""`, `null`, `["ES256"]`,
-			`"ES384"`, `"ES512"`, `"ES256K"`, `"RS256"`, `"PS256"`, `"EdDSA"`, `"HS256"`, `"HS384"`, `"dir"`,
+			`"none"`, `"None"`, `"NONE"`, `"noNE"`, `"` + strings.ToLower(f.alg) + `"`,
+			`"` + f.alg + ` "`, `"` + f.alg + `\u0000"`, `["` + f.alg + `"]`, `""`, `null`, `"ES384"`, `"ES512"`, `"ES256K"`,
+			`"RS384"`, `"RS512"`, `"RS1"`, `"PS256"`, `"Ed25519"`, `"Ed448"`, `"EDDSA"`, `"HS256"`, `"HS384"`, `"dir"`,
 		} {
 			f.refused(t, alg, f.forge(t, header(alg), payload(t, nil)), tokens.ErrMalformed)
 			unsigned := b64(header(alg)) + "." + b64(payload(t, nil)) + "."
@@ -54,8 +64,8 @@ func TestRow02AlgorithmConfusion(t *testing.T) {
 		for name, secret := range map[string][]byte{
 			"blank": {}, "DER": der, "PEM": text, "PEM without newline": text[:len(text)-1], "JWKS": jwks,
 		} {
-			for _, alg := range []string{`"HS256"`, `"ES256"`} {
-				signed := b64(header(alg)) + "." + b64(payload(t, nil))
+			for _, alg := range append(tokens.Algorithms(), "HS256") {
+				signed := b64(header(`"`+alg+`"`)) + "." + b64(payload(t, nil))
 				mac := hmac.New(sha256.New, secret)
 				mac.Write([]byte(signed))
 				token := signed + "." + b64(string(mac.Sum(nil)))
@@ -63,27 +73,70 @@ func TestRow02AlgorithmConfusion(t *testing.T) {
 			}
 		}
 
-		signed := b64(header(`"ES256"`)) + "." + b64(payload(t, nil))
-		f.refused(t, "null signature", signed+".", tokens.ErrMalformed)
-		f.refused(t, "short signature", signed+"."+b64(strings.Repeat("\x01", 63)), tokens.ErrMalformed)
-		f.refused(t, "long signature", signed+"."+b64(strings.Repeat("\x01", 65)), tokens.ErrMalformed)
-		f.refused(t, "ASN.1 signature", signed+"."+b64(strings.Repeat("\x30", 70)), tokens.ErrMalformed)
-	}
-}
-
-func TestRow02DegenerateSignatures(t *testing.T) {
-	f := newForger(t)
-	signed := b64(f.header()) + "." + b64(payload(t, nil))
-	zero, one, order := strings.Repeat("\x00", 32), strings.Repeat("\x00", 31)+"\x01", string(f.private.Params().N.Bytes())
-	for _, r := range []string{zero, one, order} {
-		for _, s := range []string{zero, one, order} {
-			f.refused(t, "degenerate", signed+"."+b64(r+s), tokens.ErrSignature)
+		// 64 bytes are the only size for two of the algorithms. For RS256 the
+		// key knows the size, so 257 are possible until there is a key.
+		signed := b64(header(`"`+f.alg+`"`)) + "." + b64(payload(t, nil))
+		for _, size := range []int{0, 1, 32, 63, 65, 70, 128, 255, 513, 1024} {
+			token := signed + "." + b64(strings.Repeat("\x30", size))
+			f.refused(t, fmt.Sprint(size, " bytes of signature"), token, tokens.ErrMalformed)
 		}
 	}
 }
 
-func TestRow03KeySteering(t *testing.T) {
-	f := newForger(t)
+// TestRow02AlgorithmOfAnotherKey has one key of each kind in the set, and tries
+// every one of them under the name and under the algorithm of the others.
+func TestRow02AlgorithmOfAnotherKey(t *testing.T) {
+	all, keys := mixed(t)
+	for _, signer := range all {
+		for _, named := range all {
+			for _, owner := range all {
+				alg := named.alg
+				header := `{"alg":"` + alg + `","typ":"at+jwt","kid":"` + owner.key.ID() + `"}`
+				token := signer.forge(t, header, payload(t, nil))
+				_, err := signer.verifier.Verify(token, keys)
+				want := tokens.ErrSignature
+				switch {
+				case signer == named && named == owner:
+					want = nil
+				case signer.size() != named.size():
+					want = tokens.ErrMalformed
+				}
+				if !errors.Is(err, want) {
+					t.Errorf("signed by %s, alg %s, kid of %s: got %v, want %v", signer.alg, alg, owner.alg, err, want)
+				}
+
+				// The size can be put right, which makes the signature no better.
+				signed, signature := cut(t, token)
+				if signer.size() != named.size() {
+					signature = append(signature, make([]byte, 512)...)[:named.size()]
+					_, err := signer.verifier.Verify(signed+"."+b64(string(signature)), keys)
+					if !errors.Is(err, tokens.ErrSignature) {
+						t.Errorf("signed by %s and resized, alg %s, kid of %s: %v", signer.alg, alg, owner.alg, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestRow02PublicKeyAsSecret: the MAC has the size of a signature.
+func TestRow02PublicKeyAsSecret(t *testing.T) { eachAlgorithm(t, testRow02PublicKeyAsSecret) }
+
+func testRow02PublicKeyAsSecret(t *testing.T, f *forger) {
+	der, err := x509.MarshalPKIXPublicKey(f.private.Public())
+	check(t, err)
+	for _, newHash := range []func() hash.Hash{sha256.New, sha512.New} {
+		signed := b64(f.header()) + "." + b64(payload(t, nil))
+		mac := hmac.New(newHash, der)
+		mac.Write([]byte(signed))
+		sum := bytes.Repeat(mac.Sum(nil), 8)[:f.size()]
+		f.refused(t, "HMAC", signed+"."+b64(string(sum)), tokens.ErrSignature)
+	}
+}
+
+func TestRow03KeySteering(t *testing.T) { eachAlgorithm(t, testRow03KeySteering) }
+
+func testRow03KeySteering(t *testing.T, f *forger) {
 	var calls atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)
@@ -103,7 +156,7 @@ func TestRow03KeySteering(t *testing.T) {
 	} {
 		f.refused(t, member, f.forge(t, with(f.header(), member), payload(t, nil)), tokens.ErrMalformed)
 	}
-	header := func(kid string) string { return `{"alg":"ES256","typ":"at+jwt","kid":` + kid + `}` }
+	header := func(kid string) string { return `{"alg":"` + f.alg + `","typ":"at+jwt","kid":` + kid + `}` }
 	for _, kid := range []string{
 		`"../../dev/null"`, `"' UNION SELECT 'evil"`, `"|sleep 10"`, `"*"`, `"` + f.key.ID() + `\u0000"`,
 		`"` + strings.ToLower(f.key.ID()) + `"`, `"` + strings.Repeat("k", 64) + `"`,
@@ -113,16 +166,17 @@ func TestRow03KeySteering(t *testing.T) {
 	for _, kid := range []string{`""`, `null`, `0`, `["` + f.key.ID() + `"]`, `"` + strings.Repeat("k", 65) + `"`, `"\ud800"`} {
 		f.refused(t, kid, f.forge(t, header(kid), payload(t, nil)), tokens.ErrMalformed)
 	}
-	f.refused(t, "no kid", f.forge(t, `{"alg":"ES256","typ":"at+jwt"}`, payload(t, nil)), tokens.ErrMalformed)
+	f.refused(t, "no kid", f.forge(t, `{"alg":"`+f.alg+`","typ":"at+jwt"}`, payload(t, nil)), tokens.ErrMalformed)
 	if n := calls.Load(); n != 0 {
 		t.Errorf("%d outbound calls", n)
 	}
 }
 
-func TestRow04Type(t *testing.T) {
-	f := newForger(t)
+func TestRow04Type(t *testing.T) { eachAlgorithm(t, testRow04Type) }
+
+func testRow04Type(t *testing.T, f *forger) {
 	header := func(typ string) string {
-		return `{"alg":"ES256",` + typ + `"kid":"` + f.key.ID() + `"}`
+		return `{"alg":"` + f.alg + `",` + typ + `"kid":"` + f.key.ID() + `"}`
 	}
 	f.accepted(t, "short", f.forge(t, header(`"typ":"at+jwt",`), payload(t, nil)))
 	f.accepted(t, "long", f.forge(t, header(`"typ":"application/at+jwt",`), payload(t, nil)))
@@ -134,8 +188,9 @@ func TestRow04Type(t *testing.T) {
 	}
 }
 
-func TestRow05Crit(t *testing.T) {
-	f := newForger(t)
+func TestRow05Crit(t *testing.T) { eachAlgorithm(t, testRow05Crit) }
+
+func testRow05Crit(t *testing.T, f *forger) {
 	for _, member := range []string{
 		`"crit":["exp"]`, `"crit":[]`, `"crit":null`, `"crit":["b64"],"b64":true`, `"b64":true`, `"CRIT":["x"],"x":1`,
 	} {

@@ -25,26 +25,31 @@ type PublicKey struct {
 }
 
 // newPublicKey names a key by its thumbprint. It fails if no algorithm works
-// with this kind of key.
+// with this kind of key, or the key is too weak for it.
 func newPublicKey(key crypto.PublicKey) (PublicKey, error) {
 	for _, alg := range algorithms {
 		k := jwk{Kty: alg.kty, Use: "sig", Alg: alg.name, Crv: alg.crv}
-		if alg.coordinates(key, &k) {
+		if alg.toJWK(key, &k) {
 			k.Kid = k.thumbprint()
 			return PublicKey{alg, key, k}, nil
 		}
 	}
-	return PublicKey{}, errors.New("tokens: no algorithm for a key of this kind")
+	return PublicKey{}, errors.New("tokens: no algorithm for a key of this kind and size")
 }
 
 // ID returns the key's id, the kid of the tokens it verifies.
 func (k PublicKey) ID() string { return k.jwk.Kid }
 
-// Algorithm returns the only algorithm the key may be used with, "ES256".
+// Algorithm returns the only algorithm the key may be used with, one of
+// [Algorithms].
 func (k PublicKey) Algorithm() string { return k.jwk.Alg }
 
-// KeySet is the public keys of an issuer. It never changes: whoever holds a
-// verdict can tie it to the pointer. A nil *KeySet has no keys.
+// signatureSize is the length in bytes of every signature of this key.
+func (k PublicKey) signatureSize() int { return k.alg.signatureSize(k.key) }
+
+// KeySet is the public keys of an issuer, of one kind or several. It never
+// changes: whoever holds a verdict can tie it to the pointer. A nil *KeySet has
+// no keys.
 type KeySet struct {
 	keys map[string]PublicKey
 }
@@ -73,13 +78,15 @@ func NewKeySet(keys ...PublicKey) (*KeySet, error) {
 
 // ParseKeySet reads a JWKS document (RFC 7517), of at most 64 KiB and 32 keys.
 //
-// Each key whose alg is one this package knows must be perfect: the right kty
-// and crv for its alg, use absent or "sig", key_ops absent or ["verify"], a kid
-// of 1 to 64 bytes that no other has, coordinates of the exact length that are
-// a point on the curve, and no private part. One that is not refuses the whole
-// document, and the caller keeps the set it has: a broken publication must not
-// take keys away. A key without alg is refused likewise, since it would let the
-// token choose.
+// Each key whose alg is one of [Algorithms] must be perfect: the right kty and
+// crv for its alg, use absent or "sig", key_ops absent or ["verify"], a kid of
+// 1 to 64 bytes that no other has, no private part, and no member of a key of
+// another kind. Coordinates have the exact length and are a point on the curve,
+// for Ed25519 not one of small order. An RSA modulus has 2048 to 4096 bits and
+// is odd, the exponent is 65537, and neither is written with leading zeros. One
+// key that is not perfect refuses the whole document, and the caller keeps the
+// set it has: a broken publication must not take keys away. A key without alg
+// is refused likewise, since it would let the token choose.
 //
 // A key with an alg that this package does not know is ignored, whatever else
 // it says: the issuer may begin to publish new kinds while old verifiers run.
@@ -139,11 +146,21 @@ func parseJWK(document []byte) (PublicKey, error) {
 	}
 	k.Use = "sig"
 	operations := []string{"verify"}
-	err := strictjson.Decode(document, map[string]any{
+	fields := map[string]any{
 		"kty": &k.Kty, "use": &k.Use, "key_ops": &operations, "alg": &k.Alg, "kid": &k.Kid,
-		"crv": &k.Crv, "x": &k.X, "y": &k.Y,
-		"d": nil, // a set that publishes a private key is an accident, not a key
-	})
+	}
+	// A set that publishes a private key, even a part of it, is an accident.
+	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth"} {
+		fields[name] = nil
+	}
+	for name, value := range k.members() {
+		if slices.Contains(alg.members, name) {
+			fields[name] = value
+		} else {
+			fields[name] = nil
+		}
+	}
+	err := strictjson.Decode(document, fields)
 	switch {
 	case err != nil:
 		return PublicKey{}, err
@@ -154,7 +171,7 @@ func parseJWK(document []byte) (PublicKey, error) {
 	case k.Kid == "" || len(k.Kid) > MaxKeyID:
 		return PublicKey{}, fmt.Errorf("kid is not 1 to %d bytes", MaxKeyID)
 	}
-	key, err := alg.publicKey(k)
+	key, err := alg.fromJWK(k)
 	if err != nil {
 		return PublicKey{}, err
 	}

@@ -2,6 +2,9 @@ package tokens_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -37,8 +40,9 @@ func parts(t testing.TB, token string) (header, payload string) {
 	return string(h), string(p)
 }
 
-func TestSignWritesExactlyThis(t *testing.T) {
-	f := newForger(t)
+func TestSignWritesExactlyThis(t *testing.T) { eachAlgorithm(t, testSignWritesExactlyThis) }
+
+func testSignWritesExactlyThis(t *testing.T, f *forger) {
 	token, err := f.key.Sign(claims())
 	check(t, err)
 	header, body := parts(t, token)
@@ -75,8 +79,9 @@ func TestSignWritesExactlyThis(t *testing.T) {
 
 // TestRoundTrip: whatever Sign accepts, Verify gives back, and whatever Sign
 // refuses, Verify would have refused.
-func TestRoundTrip(t *testing.T) {
-	f := newForger(t)
+func TestRoundTrip(t *testing.T) { eachAlgorithm(t, testRoundTrip) }
+
+func testRoundTrip(t *testing.T, f *forger) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -120,8 +125,9 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-func TestSignRefuses(t *testing.T) {
-	f := newForger(t)
+func TestSignRefuses(t *testing.T) { eachAlgorithm(t, testSignRefuses) }
+
+func testSignRefuses(t *testing.T, f *forger) {
 	for name, change := range map[string]func(*tokens.Claims){
 		"no iss":       func(c *tokens.Claims) { c.Issuer = "" },
 		"no sub":       func(c *tokens.Claims) { c.Subject = "" },
@@ -155,8 +161,9 @@ func TestSignRefuses(t *testing.T) {
 	}
 }
 
-func TestSignConcurrently(t *testing.T) {
-	f := newForger(t)
+func TestSignConcurrently(t *testing.T) { eachAlgorithm(t, testSignConcurrently) }
+
+func testSignConcurrently(t *testing.T, f *forger) {
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {
@@ -179,9 +186,10 @@ func TestSignConcurrently(t *testing.T) {
 }
 
 func TestSigningKeyNeverShowsItsPrivatePart(t *testing.T) {
-	f := newForger(t)
-	d, err := f.private.Bytes()
-	check(t, err)
+	eachAlgorithm(t, testSigningKeyNeverShowsItsPrivatePart)
+}
+
+func testSigningKeyNeverShowsItsPrivatePart(t *testing.T, f *forger) {
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%b"} {
 		fmt.Fprintf(&out, verb+" "+verb+" "+verb+"\n", f.key, *f.key, struct{ Key *tokens.SigningKey }{f.key})
@@ -192,14 +200,30 @@ func TestSigningKeyNeverShowsItsPrivatePart(t *testing.T) {
 	text, err := json.Marshal([]any{f.key, *f.key})
 	check(t, err)
 	out.Write(text)
-	for name, form := range map[string]string{
-		"hex": fmt.Sprintf("%x", d), "HEX": fmt.Sprintf("%X", d), "list": strings.Trim(fmt.Sprint(d), "[]"),
-		"decimal": new(big.Int).SetBytes(d).String(), // how %v shows a big.Int
-		"base64":  base64.RawURLEncoding.EncodeToString(d), "raw": string(d),
-		"an address": "0xc0", "a field": "private",
-	} {
-		if strings.Contains(out.String(), form) {
-			t.Errorf("%s in\n%s", name, out.String())
+	var secrets [][]byte
+	switch private := f.private.(type) {
+	case *ecdsa.PrivateKey:
+		d, err := private.Bytes()
+		check(t, err)
+		secrets = append(secrets, d)
+	case ed25519.PrivateKey:
+		secrets = append(secrets, private.Seed())
+	case *rsa.PrivateKey:
+		secrets = append(secrets, private.D.Bytes(), private.Primes[0].Bytes(), private.Primes[1].Bytes())
+	}
+	if len(secrets) == 0 {
+		t.Fatalf("what is secret in a %T?", f.private)
+	}
+	for _, d := range secrets {
+		for name, form := range map[string]string{
+			"hex": fmt.Sprintf("%x", d), "HEX": fmt.Sprintf("%X", d), "list": strings.Trim(fmt.Sprint(d), "[]"),
+			"decimal": new(big.Int).SetBytes(d).String(), // how %v shows a big.Int
+			"base64":  base64.RawURLEncoding.EncodeToString(d), "raw": string(d),
+			"an address": "0xc0", "a field": "private",
+		} {
+			if strings.Contains(out.String(), form) {
+				t.Errorf("%s in\n%s", name, out.String())
+			}
 		}
 	}
 	if !strings.Contains(out.String(), f.key.ID()) {

@@ -2,9 +2,6 @@ package tokens
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,9 +16,15 @@ type SigningKey struct {
 	prefix  string // the encoded header and its dot, the same in all tokens of a key
 }
 
-// GenerateKey makes a new key for ES256.
-func GenerateKey() (*SigningKey, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// GenerateKey makes a new key for one of [Algorithms]: on P-256 for "ES256", on
+// Ed25519 for "EdDSA", with a modulus of 2048 bits for "RS256". It fails for any
+// other name.
+func GenerateKey(alg string) (*SigningKey, error) {
+	a := algorithmNamed(alg)
+	if a == nil {
+		return nil, fmt.Errorf("tokens: no algorithm %q", alg)
+	}
+	private, err := a.generate()
 	if err != nil {
 		return nil, fmt.Errorf("tokens: generating a key: %w", err)
 	}
@@ -29,7 +32,8 @@ func GenerateKey() (*SigningKey, error) {
 }
 
 // ParseSigningKey reads a private key in PKCS #8 form (DER). Its kind decides
-// the algorithm; only P-256 keys are accepted, for ES256.
+// the algorithm: P-256 is for ES256, Ed25519 for EdDSA, and RSA for RS256. Other
+// keys are refused, as are RSA keys that [ParseKeySet] would not take.
 func ParseSigningKey(pkcs8 []byte) (*SigningKey, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
@@ -70,7 +74,7 @@ func (k *SigningKey) PKCS8() ([]byte, error) {
 // RFC 7638, in base64url.
 func (k *SigningKey) ID() string { return k.public.ID() }
 
-// Algorithm returns the alg of the key's tokens, "ES256".
+// Algorithm returns the alg of the key's tokens, one of [Algorithms].
 func (k *SigningKey) Algorithm() string { return k.public.Algorithm() }
 
 // Public returns the key that verifies what k signs.
@@ -91,7 +95,7 @@ func (k *SigningKey) Sign(c Claims) (string, error) {
 	var room [1 << 10]byte
 	payload := c.appendJSON(room[:0])
 	size := len(k.prefix) + base64url.EncodedLen(len(payload)) + 1 +
-		base64url.EncodedLen(k.public.alg.signatureSize)
+		base64url.EncodedLen(k.public.signatureSize())
 	if size > MaxSize {
 		return "", badClaim("too large")
 	}

@@ -78,7 +78,7 @@ func (v *Verifier) authentic(token string, keys *KeySet) (*Claims, error) {
 		return nil, err
 	}
 	// An empty signature ends here, before any key could be asked about it.
-	if len(t.signature) != alg.signatureSize {
+	if n := len(t.signature); n < alg.minSignature || n > alg.maxSignature {
 		return nil, malformed("signature size")
 	}
 	key, ok := keys.find(kid)
@@ -87,7 +87,7 @@ func (v *Verifier) authentic(token string, keys *KeySet) (*Claims, error) {
 	}
 	// The key decides how it is used. If the header did, a public key could be
 	// taken for an HMAC secret.
-	if key.alg != alg {
+	if key.alg != alg || len(t.signature) != key.signatureSize() {
 		return nil, ErrSignature
 	}
 	if err := alg.method.Verify(t.signed, t.signature, key.key); err != nil {

@@ -19,7 +19,7 @@ func (k keySet) KeySet() *tokens.KeySet { return k.keys }
 // A service guards its handlers and finds in the context who is asking.
 func Example() {
 	// The issuer's part, which the service never sees: a key and a token.
-	key, _ := tokens.GenerateKey()
+	key, _ := tokens.GenerateKey("ES256")
 	token, _ := key.Sign(tokens.Claims{
 		Issuer: "https://auth.example.com", Audience: []string{"https://notes.example.com"},
 		Subject: "cxN4MSP5Lke7ODNv", SessionID: "uv.2F5uQdw0khr5SaFjY0mKKQ", ClientID: "mobile", ID: "aRCTNcWoh5fRsekaupDQ_A",

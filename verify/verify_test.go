@@ -28,7 +28,7 @@ type keys struct {
 
 func newKeys(t testing.TB) keys {
 	t.Helper()
-	key, err := tokens.GenerateKey()
+	key, err := tokens.GenerateKey("ES256")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,13 +42,15 @@ func check(ctx context.Context, p program) error {
 	}
 
 	bad := report.Err() != nil
-	keys, err := keyring.Read(ctx, client, keyring.Options{Prefix: c.redisPrefix, Secrets: c.secrets})
+	keys, err := keyring.Read(ctx, client, c.ring())
 	switch {
 	case errors.Is(err, keyring.ErrNone):
 		say(redisconn.OK, "keys", "none yet; the first start creates them")
 	case err != nil:
 		say(redisconn.Refuse, "keys", err.Error())
 		bad = true
+	case !keys.SealedUnderFirst():
+		say(redisconn.Warn, "keys", "sealed under a secret that is not the first; before you remove it, run: authapi keys reseal")
 	default:
 		say(redisconn.OK, "keys", "opened with the secret; "+keys.Signer().Algorithm()+" key "+keys.Signer().ID()+" signs")
 	}

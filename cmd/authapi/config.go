@@ -57,12 +57,20 @@ type config struct {
 	// AUTHAPI_SECRET, or AUTHAPI_SECRET_FILE, --secret-file: base64 of at least
 	// 32 random bytes (openssl rand -base64 32). Several are separated by
 	// commas: the first signs and seals, all verify and open. To rotate, append
-	// the new one on every instance, then put it first everywhere. Refresh
-	// tokens made under the old one die with it; the signing keys stay sealed
-	// under the secret that was first when they were made: keep that one in
-	// the list. Required with a Redis URL, refused without one. No flag
+	// the new one on every instance, then put it first everywhere, run authapi
+	// keys reseal, and remove the old one when the longest idle lifetime has
+	// passed. Required with a Redis URL, refused without one. No flag
 	// takes the value itself.
 	secrets [][]byte
+
+	// AUTHAPI_SIGNING_ALGORITHM, --signing-algorithm: ES256, EdDSA or RS256, of
+	// the keys that are made from now on. Default ES256, which every JOSE
+	// library can verify.
+	signingAlgorithm string
+
+	// AUTHAPI_KEY_ROTATION, --key-rotation: how long a key signs, with a unit;
+	// 1h to 8760h. Default 720h, which is 30 days.
+	keyRotation time.Duration
 
 	// AUTHAPI_LOG_FORMAT, --log-format: json or text. Default: text on a
 	// terminal, else json.
@@ -222,6 +230,8 @@ func (c config) LogValue() slog.Value {
 		slog.String("redis_url", redisURL),
 		slog.String("redis_prefix", c.redisPrefix),
 		slog.Int("secrets", len(c.secrets)),
+		slog.String("signing_algorithm", c.signingAlgorithm),
+		slog.String("key_rotation", c.keyRotation.String()),
 		slog.String("log_format", c.logFormat),
 		slog.String("log_level", c.logLevel.String()),
 		slog.String("drain", c.drain.String()),

@@ -71,6 +71,16 @@ func settings() []setting {
 			doc: "Reserved: not supported by this version.",
 		},
 		{
+			env: "AUTHAPI_SIGNING_ALGORITHM", arg: "name", def: "ES256", fixed: true,
+			doc:  "Of new signing keys: ES256, EdDSA or RS256.",
+			read: (*config).readSigningAlgorithm,
+		},
+		{
+			env: "AUTHAPI_KEY_ROTATION", arg: "duration", def: "720h", fixed: true,
+			doc:  "How long a key signs, 1h to 8760h.",
+			read: (*config).readKeyRotation,
+		},
+		{
 			env: "AUTHAPI_LOG_FORMAT", arg: "json|text", def: "text on a terminal, else json",
 			doc:  "Form of the log lines.",
 			read: (*config).readLogFormat,

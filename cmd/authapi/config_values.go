@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/tokens"
 )
 
 // isLoopback accepts what can only mean this machine.
@@ -100,6 +102,26 @@ func (c *config) readRedisPrefix(v string) error {
 		return fmt.Errorf("%q is not 1 to 32 of A-Z a-z 0-9 _ . : -", v)
 	}
 	c.redisPrefix = v
+	return nil
+}
+
+func (c *config) readSigningAlgorithm(v string) error {
+	if !slices.Contains(tokens.Algorithms(), v) {
+		return fmt.Errorf("%q is none of %s", v, strings.Join(tokens.Algorithms(), ", "))
+	}
+	c.signingAlgorithm = v
+	return nil
+}
+
+func (c *config) readKeyRotation(v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration like 720h", v)
+	}
+	if d < time.Hour || d > 8760*time.Hour {
+		return fmt.Errorf("%q is not within 1h to 8760h", v)
+	}
+	c.keyRotation = d
 	return nil
 }
 

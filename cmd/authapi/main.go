@@ -61,6 +61,10 @@ func commands() []command {
 		{"user set-roles", "<name> [role...]", "replace a user's roles; sessions show them at their next refresh", userSetRoles},
 		{"sessions list", "<name|sub:subject>", "list a user's sessions", sessionsList},
 		{"sessions end", "<name|sub:subject>", "end all sessions of a user", sessionsEnd},
+		{"keys list", "", "list the signing keys", keysList},
+		{"keys rotate", "", "let a new key sign, as soon as all verifiers can know it", keysRotate},
+		{"keys drop", "<key>", "refuse all tokens of a key at once (emergency)", keysDrop},
+		{"keys reseal", "", "seal the signing keys under the first secret", keysReseal},
 		{"version", "", "print the version", printVersion},
 		{"help", "", "print this", help},
 	}

@@ -69,7 +69,7 @@ func serve(ctx context.Context, p program) error {
 			return err
 		}
 	}
-	keys, err := keyring.Open(ctx, client, keyring.Options{Prefix: c.redisPrefix, Secrets: c.secrets})
+	keys, err := keyring.Open(ctx, client, s.ring)
 	if err != nil {
 		return err
 	}

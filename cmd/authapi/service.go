@@ -10,12 +10,15 @@ import (
 
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/users"
 )
 
 // stores is what a configuration leads to.
 type stores struct {
+	redis    redis.UniversalClient
+	ring     keyring.Options
 	sessions *refresh.Store
 	users    *users.Directory
 }
@@ -30,9 +33,20 @@ func newStores(c config, client redis.UniversalClient, clients api.Clients) (sto
 		return stores{}, err
 	}
 	return stores{
+		redis:    client,
+		ring:     c.ring(),
 		sessions: sessions,
 		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
 	}, nil
+}
+
+// ring says where the signing keys lie and when they change.
+func (c config) ring() keyring.Options {
+	return keyring.Options{
+		Prefix:   c.redisPrefix,
+		Secrets:  c.secrets,
+		Schedule: keyring.Schedule{Algorithm: c.signingAlgorithm, Every: c.keyRotation},
+	}
 }
 
 // commandTimeout bounds an administrative command, but for the time in which

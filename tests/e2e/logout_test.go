@@ -68,7 +68,7 @@ func TestForgedLogout(t *testing.T) {
 		v := service.Start(t, s)
 		login := v.Login().OK(t)
 		good := claimsOf(v.Me(login.Access).OK(t))
-		stranger, err := tokens.GenerateKey()
+		stranger, err := tokens.GenerateKey("ES256")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,11 +36,11 @@ func TestArrows(t *testing.T) {
 		"tokens":              {"internal/strictjson"},
 		"denylist":            {"internal/partition", "internal/script", "tokens"},
 		"refresh":             {"denylist", "internal/partition", "internal/script", "internal/secret", "tokens"},
-		"keyring":             {"internal/partition", "internal/secret", "tokens"},
+		"keyring":             {"internal/partition", "internal/script", "internal/secret", "tokens"},
 		"users":               {"internal/partition", "internal/script"},
 		"verify":              {"tokens"},
 		"api":                 {"", "denylist", "internal/strictjson", "refresh", "tokens", "users", "verify"},
-		"cmd/authapi":         {"api", "denylist", "internal/redisconn", "keyring", "refresh", "users"},
+		"cmd/authapi":         {"api", "denylist", "internal/redisconn", "keyring", "refresh", "tokens", "users"},
 	}
 	for _, line := range strings.Split(strings.Join(goList(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, module+"/..."), "\n"), "\n") {
 		path, imports, _ := strings.Cut(line, "=")

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/authapi/authapi/keyring"
+)
+
+func keysList(ctx context.Context, p program) error {
+	return p.administerKeys(ctx, 0, 0, func(_ context.Context, keys *keyring.Ring, _ []string) error {
+		w := table(p.stdout, "KEY", "ALGORITHM", "STATE", "PUBLISHED", "SIGNS FROM", "SIGNED UNTIL")
+		for _, k := range keys.Keys() {
+			row(w, k.ID, k.Algorithm, string(k.State), instant(k.PublishedAt), instant(k.SignsFrom), instant(k.SignedUntil))
+		}
+		return w.Flush()
+	})
+}
+
+func keysRotate(ctx context.Context, p program) error {
+	return p.administerKeys(ctx, 0, 0, func(ctx context.Context, keys *keyring.Ring, _ []string) error {
+		from, err := keys.Rotate(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "A new key signs from %s on. The old one verifies until its tokens have expired.\n", instant(from))
+		return nil
+	})
+}
+
+func keysDrop(ctx context.Context, p program) error {
+	return p.administerKeys(ctx, 1, 1, func(ctx context.Context, keys *keyring.Ring, args []string) error {
+		if err := keys.Drop(ctx, args[0]); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "Dropped. Every instance refuses its tokens within seconds; sessions go on, and get new ones at their next refresh.\nThe key %s signs now.\n", keys.Signer().ID())
+		return nil
+	})
+}
+
+func keysReseal(ctx context.Context, p program) error {
+	return p.administerKeys(ctx, 0, 0, func(ctx context.Context, keys *keyring.Ring, _ []string) error {
+		if err := keys.Reseal(ctx); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.stdout, "The signing keys are sealed under the first secret. They no longer need the others.")
+		return nil
+	})
+}
+
+func (p program) administerKeys(ctx context.Context, least, most int, do func(ctx context.Context, keys *keyring.Ring, args []string) error) error {
+	return p.administer(ctx, least, most, func(ctx context.Context, s stores, args []string) error {
+		keys, err := keyring.Read(ctx, s.redis, s.ring)
+		if err != nil {
+			return err
+		}
+		return do(ctx, keys, args)
+	})
+}
+
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}
