@@ -8,8 +8,5 @@ import (
 // Keep is how long a key verifies after it has signed for the last time.
 const Keep time.Duration = keep
 
-// ErrContended is what a change ends with that others kept from being stored.
-var ErrContended = errContended
-
 // FollowOnce does what Follow does at each tick, so that tests choose when.
 func (r *Ring) FollowOnce(ctx context.Context) error { return r.follow(ctx) }

@@ -60,8 +60,10 @@ var (
 	// out.
 	ErrSealed = errors.New("keyring: the signing keys in Redis are sealed under another secret, or damaged")
 
-	errReply     = errors.New("unexpected reply from Redis")
-	errContended = errors.New("keyring: the ring changed too often meanwhile")
+	errReply = errors.New("unexpected reply from Redis")
+	// ErrContended means that others changed the ring faster than this change
+	// could be stored. Nothing was changed.
+	ErrContended = errors.New("keyring: the ring changed too often meanwhile")
 )
 
 // Options configure a ring.
@@ -186,7 +188,8 @@ func (r *Ring) Follow(ctx context.Context, every time.Duration, report func(erro
 }
 
 func (r *Ring) follow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	// Long enough to make an RSA key on a slow machine.
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := r.update(ctx, func(c *contents, now time.Time) (bool, error) {
 		return c.advance(now, r.options.Schedule)
@@ -201,7 +204,8 @@ func (r *Ring) follow(ctx context.Context) error {
 }
 
 // Rotate makes the next key sign: now if it has been published for long
-// enough, else as soon as it has. It returns when that is.
+// enough, else as soon as it has. It returns when that is. If the schedule's
+// algorithm has changed, a next key of the new one takes the other's place.
 func (r *Ring) Rotate(ctx context.Context) (signsFrom time.Time, err error) {
 	err = r.update(ctx, func(c *contents, now time.Time) (bool, error) {
 		if err := c.rotate(now, r.options.Schedule); err != nil {
@@ -266,7 +270,7 @@ func (r *Ring) update(ctx context.Context, change func(c *contents, now time.Tim
 			return nil
 		}
 	}
-	return errContended
+	return ErrContended
 }
 
 func (r *Ring) create(ctx context.Context) error {

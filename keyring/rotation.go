@@ -114,9 +114,7 @@ func (c *contents) in(state State) *storedKey {
 func (c *contents) advance(now time.Time, s Schedule) (changed bool, err error) {
 	count := len(c.Keys)
 	c.Keys = slices.DeleteFunc(c.Keys, func(k storedKey) bool {
-		return k.State == Previous && !now.Before(k.SignedUntil.Add(keep)) ||
-			// It has never signed, and now never will.
-			k.State == Next && k.Algorithm != s.Algorithm
+		return k.State == Previous && !now.Before(k.SignedUntil.Add(keep))
 	})
 	changed = len(c.Keys) != count
 
@@ -156,8 +154,14 @@ func (c *contents) promote(now time.Time) {
 	c.Due = false
 }
 
-// rotate makes the next key sign, now if it is ripe, else as soon as it is.
+// rotate makes the next key sign, now if it is ripe, else as soon as it is. A
+// next key of another algorithm than is wanted now is replaced: only here, on
+// command, since instances that are configured differently would otherwise
+// replace each other's next key for ever, and none would get ripe.
 func (c *contents) rotate(now time.Time, s Schedule) error {
+	c.Keys = slices.DeleteFunc(c.Keys, func(k storedKey) bool {
+		return k.State == Next && k.Algorithm != s.Algorithm
+	})
 	c.Due = true
 	if _, err := c.advance(now, s); err != nil {
 		return err
