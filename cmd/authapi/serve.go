@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -54,10 +55,12 @@ func serve(ctx context.Context, p program) error {
 		return fmt.Errorf("open Redis: %w", err)
 	}
 	defer client.Close()
+	health := &watch{client: client, logger: logger}
 	if !c.embedded {
-		if err := inspect(ctx, client, logger); err != nil {
+		if err := health.inspect(ctx); err != nil {
 			return err
 		}
+		go health.run(ctx, inspectEvery)
 	}
 
 	s, err := newStores(c, client, clients)
@@ -74,10 +77,6 @@ func serve(ctx context.Context, p program) error {
 		return err
 	}
 	go keys.Follow(ctx, followEvery, func(err error) { logger.Error("signing keys", "error", err) })
-	guard := &watch{client: client, logger: logger}
-	if !c.embedded {
-		go guard.run(ctx)
-	}
 	denied := denylist.New(client, c.redisPrefix)
 	var admit func(http.Handler) http.Handler
 	if c.embedded {
@@ -93,7 +92,7 @@ func serve(ctx context.Context, p program) error {
 		Users:    s.users,
 		Username: s.users.Username,
 		Ready: func(ctx context.Context) error {
-			if err := guard.err(); err != nil {
+			if err := health.err(); err != nil {
 				return err
 			}
 			return denied.Reachable(ctx)
@@ -104,6 +103,7 @@ func serve(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+
 	logger.Info("serving", "version", version(), "listening", listener.Addr().String(), "config", c)
 	if c.embedded {
 		greet(p.stdout, c.issuer)
@@ -119,51 +119,67 @@ const (
 	inspectEvery = 30 * time.Second
 )
 
-// inspect refuses a Redis that breaks a promise, and warns of one that weakens
-// it.
-func inspect(ctx context.Context, client redis.UniversalClient, logger *slog.Logger) error {
-	report, err := redisconn.Inspect(ctx, client)
+// watch repeats the inspection of Redis while the service runs: a failover may
+// lead to a server with another policy, and clocks drift. An instance whose
+// Redis does not pass is not ready. What is found is logged when it changes,
+// not each time.
+type watch struct {
+	client redis.UniversalClient
+	logger *slog.Logger
+	warned string // by the last inspection
+	last   atomic.Pointer[error]
+}
+
+func (w *watch) inspect(ctx context.Context) error {
+	report, err := redisconn.Inspect(ctx, w.client)
 	if err != nil {
 		return err
 	}
+	var warned strings.Builder
 	for _, f := range report.Findings {
 		if f.Level == redisconn.Warn {
-			logger.Warn("Redis: "+f.Message, "subject", f.Subject)
+			fmt.Fprintf(&warned, "%s ", f.Subject)
+		}
+	}
+	if warned.String() != w.warned {
+		w.warned = warned.String()
+		for _, f := range report.Findings {
+			if f.Level == redisconn.Warn {
+				w.logger.Warn("Redis: "+f.Message, "subject", f.Subject)
+			}
 		}
 	}
 	return report.Err()
 }
 
-// watch repeats the inspection while the service runs: a failover may lead to
-// a server with another policy, and clocks drift. An instance whose Redis does
-// not pass is not ready.
-type watch struct {
-	client redis.UniversalClient
-	logger *slog.Logger
-	last   atomic.Pointer[error]
-}
-
-func (w *watch) run(ctx context.Context) {
-	for ctx.Err() == nil {
+func (w *watch) run(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(inspectEvery):
+		case <-ticker.C:
 		}
 		limited, cancel := context.WithTimeout(ctx, redisconn.Budget)
-		err := inspect(limited, w.client, w.logger)
+		err := w.inspect(limited)
 		cancel()
 		// Whether Redis answers is asked at each /readyz, and better there.
 		if errors.Is(err, redisconn.ErrUnreachable) {
 			continue
 		}
+		before := w.err()
 		w.last.Store(&err)
-		if err != nil {
-			w.logger.Error("Redis", "error", err)
+		switch {
+		case err != nil && before == nil:
+			w.logger.Error("Redis no longer keeps the promises", "error", err)
+		case err == nil && before != nil:
+			w.logger.Info("Redis keeps the promises again")
 		}
 	}
 }
 
+// err is what the last inspection found.
 func (w *watch) err() error {
 	if p := w.last.Load(); p != nil {
 		return *p
