@@ -100,7 +100,7 @@ func New(c Config) (*API, error) {
 		Audience: c.Audience,
 		Keys:     c.Keys,
 		Denied: func(ctx context.Context, t *tokens.Claims) (bool, error) {
-			denied, err := c.Denylist.Denied(ctx, t.SessionID, t.ID)
+			denied, err := c.Denylist.Denied(ctx, t)
 			if err != nil {
 				c.Logger.ErrorContext(ctx, "cannot tell whether a token was revoked", "error", err)
 			}

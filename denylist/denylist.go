@@ -121,14 +121,20 @@ func (l *List) Reachable(ctx context.Context) error {
 	return err
 }
 
-// Denied reports whether the token jti of the session sid is denied, by either
-// id. An error says nothing about the token.
-func (l *List) Denied(ctx context.Context, sid, jti string) (bool, error) {
-	p, ok := partition.OfSID(sid)
+// Denied reports whether an access token is denied: by its session, by its own
+// id, or by the key that signed it (if KeyID is set). It is one round trip. An
+// error says nothing about the token; it is [ErrID] if the token's sid is not
+// one of this issuer's.
+func (l *List) Denied(ctx context.Context, c *tokens.Claims) (bool, error) {
+	p, ok := partition.OfSID(c.SessionID)
 	if !ok {
 		return false, ErrID
 	}
-	n, err := l.client.Exists(ctx, l.keys.Deny(p, sid), l.keys.Deny(p, jti)).Result()
+	keys := []string{l.keys.Deny(p, c.SessionID), l.keys.Deny(p, c.ID)}
+	if c.KeyID != "" {
+		keys = append(keys, l.keys.Deny(p, c.KeyID))
+	}
+	n, err := l.client.Exists(ctx, keys...).Result()
 	if err != nil {
 		return false, fmt.Errorf("ask the denylist: %w", err)
 	}

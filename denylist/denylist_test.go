@@ -51,9 +51,12 @@ func (h house) add(t *testing.T, kind denylist.Kind, id string, exp time.Time) {
 	}
 }
 
+// claims are those of a token, as far as the denylist looks at them.
+func claims(sid, jti string) *tokens.Claims { return &tokens.Claims{SessionID: sid, ID: jti} }
+
 func (h house) denied(t *testing.T, sid, jti string) bool {
 	t.Helper()
-	denied, err := h.Denied(t.Context(), sid, jti)
+	denied, err := h.Denied(t.Context(), claims(sid, jti))
 	if err != nil {
 		t.Errorf("asked for %s, %s: %v", sid, jti, err)
 	}
@@ -376,7 +379,7 @@ func TestWhatIsNoSessionIsRefusedWithoutRedis(t *testing.T) {
 			if err := l.Add(t.Context(), denylist.Session, bad, bad, time.Now().Add(time.Hour)); !errors.Is(err, denylist.ErrID) {
 				t.Errorf("Add %q: %v", bad, err)
 			}
-			if denied, err := l.Denied(t.Context(), bad, jti); !errors.Is(err, denylist.ErrID) || denied {
+			if denied, err := l.Denied(t.Context(), claims(bad, jti)); !errors.Is(err, denylist.ErrID) || denied {
 				t.Errorf("Denied %q: %v, %v", bad, denied, err)
 			}
 		}
@@ -437,7 +440,7 @@ func TestRow36DenialsWorkOnAFullRedis(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if denied, err := l.Denied(t.Context(), sid, jti); err != nil || !denied {
+		if denied, err := l.Denied(t.Context(), claims(sid, jti)); err != nil || !denied {
 			t.Errorf("denied %v, %v", denied, err)
 		}
 	}
@@ -474,14 +477,14 @@ func TestRow46DeadOrHangingRedisIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 				l := denylist.New(s.Client, s.Prefix)
-				if _, err := l.Denied(t.Context(), sid, jti); err != nil {
+				if _, err := l.Denied(t.Context(), claims(sid, jti)); err != nil {
 					t.Fatal(err)
 				}
 				harm(s)
 				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 				defer cancel()
 				began := time.Now()
-				if denied, err := l.Denied(ctx, sid, jti); err == nil || errors.Is(err, denylist.ErrID) || denied {
+				if denied, err := l.Denied(ctx, claims(sid, jti)); err == nil || errors.Is(err, denylist.ErrID) || denied {
 					t.Errorf("Denied: %v, %v", denied, err)
 				}
 				if err := l.Add(ctx, denylist.Session, sid, sid, time.Now().Add(time.Minute)); err == nil || errors.Is(err, denylist.ErrID) {

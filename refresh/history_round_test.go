@@ -18,6 +18,7 @@ import (
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/tokens"
 )
 
 // A cast is who deals with a session.
@@ -574,7 +575,7 @@ func (r *round) checkDenied(t *testing.T, l *life) {
 		return
 	}
 	l.tombstone = ended
-	denied, err := r.deny.Denied(ctx, l.sid, "no-such-token")
+	denied, err := r.deny.Denied(ctx, &tokens.Claims{SessionID: l.sid, ID: "no-such-token"})
 	if err != nil {
 		t.Fatalf("ask the denylist: %v", err)
 	}

@@ -27,6 +27,10 @@ type Claims struct {
 	Roles     []string  // roles
 	AMR       []string  // amr: how the user logged in (RFC 8176)
 
+	// KeyID is the kid of the header: which key signed the token. Verifiers set
+	// it, [SigningKey.Sign] does not read it.
+	KeyID string
+
 	notBefore time.Time // nbf, which this issuer does not write but honours
 }
 

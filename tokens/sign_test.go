@@ -119,6 +119,7 @@ func testRoundTrip(t *testing.T, f *forger) {
 				*date = date.Truncate(time.Second)
 			}
 		}
+		c.KeyID = f.key.Public().ID()
 		if !reflect.DeepEqual(*got, c) {
 			t.Fatalf("got  %+v\nwant %+v", *got, c)
 		}

@@ -48,17 +48,27 @@ func (v *Verifier) Verify(token string, keys *KeySet) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := v.CheckTime(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// CheckTime is the part of Verify that has another outcome later: it compares
+// the claims of a token that was verified before with the clock. It is for
+// whoever keeps verified tokens.
+func (v *Verifier) CheckTime(c *Claims) error {
 	now := v.config.Now()
 	latest := now.Add(Leeway)
 	switch {
 	case c.IssuedAt.After(latest):
-		return nil, badClaim("iat is in the future")
+		return badClaim("iat is in the future")
 	case c.notBefore.After(latest):
-		return nil, badClaim("nbf is in the future")
+		return badClaim("nbf is in the future")
 	case !now.Before(c.ExpiresAt.Add(Leeway)):
-		return nil, ErrExpired
+		return ErrExpired
 	}
-	return c, nil
+	return nil
 }
 
 // VerifyAnyTime is Verify, except that the clock is not asked: the token may be
@@ -109,6 +119,7 @@ func (v *Verifier) authentic(token string, keys *KeySet) (*Claims, error) {
 	case !slices.Contains(c.Audience, v.config.Audience):
 		return nil, badClaim("another audience")
 	}
+	c.KeyID = kid
 	return c, nil
 }
 

@@ -1,14 +1,23 @@
 // Package verify guards HTTP handlers with access tokens. It is what a service
 // imports.
 //
-// Call [New] and wrap handlers with [Verifier.Middleware]; inside them,
-// [Claims] tells who is asking. [Verifier.Verify] is the same check without
-// HTTP.
+// Call [New] and wrap handlers with [Verifier.Middleware], or with
+// [Verifier.Require] where a route asks for more; inside them, [Claims] tells
+// who is asking. [Verifier.Verify] is the same check without HTTP.
 //
-// A token is verified locally, by its signature and claims. Then the function
-// Denied is asked whether the token, or its session, was revoked. If that
-// cannot be told the request is refused with 503, not 401: trouble here says
-// nothing about the token, and a client that is told so keeps its login.
+// New needs the issuer's keys and something that knows what was revoked. A
+// service far from the issuer has both over HTTP: [NewJWKS] fetches the keys,
+// and [Follow] with [NewRemote] keeps a copy of the revocations, the
+// [Replica]. A service that reaches the issuer's Redis follows a
+// *denylist.List instead. Nothing then waits for the network: a token is
+// verified locally, its revocation looked up in memory, and a token that was
+// verified before costs no signature again.
+//
+// A replica knows how old it is. If it has not heard from the issuer for the
+// time that a route allows, a second by default, the function Denied is asked,
+// if there is one. If that does not help either, the route's [Policy] decides:
+// the request is refused with 503, not 401, because trouble here says nothing
+// about the token, and a client that is told so keeps its login.
 //
 // Nothing can be left out: [New] refuses a configuration that would let a
 // token pass unchecked. The package reaches neither Redis nor any code of the
@@ -19,8 +28,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/authapi/authapi/tokens"
@@ -28,37 +35,87 @@ import (
 
 // Errors of [Verifier.Verify], besides those of package tokens.
 var (
-	// ErrDenied means that the token or its session was revoked.
+	// ErrDenied means that the token, its session or its key was revoked.
 	ErrDenied = errors.New("verify: token revoked")
-	// ErrUnavailable means that it could not be told whether the token was
-	// revoked.
-	ErrUnavailable = errors.New("verify: revocations unavailable")
+	// ErrUnavailable means that it could not be told whether the token is good.
+	ErrUnavailable = errors.New("verify: it cannot be told whether the token is good")
+	// ErrForbidden means that the token is good, but lacks a scope or a role
+	// that the policy asks for.
+	ErrForbidden = errors.New("verify: the token does not allow this")
 )
 
-// KeySource gives the keys whose signatures are valid now. KeySet must be
-// cheap and safe for concurrent use, and must not return nil.
+var errOutOfDate = errors.New("the replica is out of date")
+
+// KeySource gives the keys whose signatures are valid now; nil means that none
+// are known yet. KeySet must be cheap and safe for concurrent use, and return
+// the same pointer for as long as the keys are the same.
+//
+// If a source also has a method Refresh(), it is called when a token names a
+// key that is unknown or denied: there may be newer keys. Refresh must not
+// block.
 type KeySource interface {
 	KeySet() *tokens.KeySet
 }
 
-// Config says which tokens to accept. All fields but Now are needed.
+// Config says which tokens to accept. Issuer, Audience and Keys are needed, and
+// Replica, Denied or both.
 type Config struct {
 	// Issuer and Audience must be those of the token, byte for byte.
 	Issuer, Audience string
-	// Keys are the issuer's.
+	// Keys are the issuer's: [NewJWKS] fetches them.
 	Keys KeySource
+
+	// Replica is what is asked about revocation first.
+	Replica *Replica
 	// Denied reports whether a token, which is otherwise good, was revoked. It
-	// is asked for every request, concurrently. An error refuses the request.
+	// is asked when the replica is too old, or always if there is none; at most
+	// a second is waited for it, if it heeds its context. It is called
+	// concurrently. An error means that it cannot be told.
 	Denied func(ctx context.Context, c *tokens.Claims) (bool, error)
-	// Now is the clock; nil means time.Now.
+
+	// CacheSize is how many verified tokens are remembered, so that their
+	// signature is not computed again: about 1 KB each. 0 means 16384, a
+	// negative size none.
+	CacheSize int
+	// Observe, if set, is told of each verdict, for metrics. It is called
+	// concurrently, and every request waits for it.
+	Observe func(Verdict)
+	// Now is the clock by which tokens expire; nil means time.Now.
 	Now func() time.Time
 }
 
+// Verdict is what became of one token.
+type Verdict struct {
+	// Err is the error of [Verifier.Verify]; nil if the token was accepted.
+	Err error
+	// Cached says that the signature had been checked before.
+	Cached bool
+	// By is who said whether the token was revoked.
+	By Witness
+}
+
+// Witness is who knows about revocations.
+type Witness string
+
+// The witnesses of a [Verdict].
+const (
+	// Nobody: the token was no good anyway, or nobody could tell. An accepted
+	// token was then accepted by the policy [AcceptUntilExpiry].
+	Nobody    Witness = "nobody"
+	ByReplica Witness = "replica"
+	ByDenied  Witness = "denied" // the function Denied
+)
+
+const (
+	defaultCacheSize = 16 << 10
+	deniedTimeout    = time.Second
+)
+
 // Verifier accepts or refuses access tokens. It is safe for concurrent use.
 type Verifier struct {
+	config Config
 	tokens *tokens.Verifier
-	keys   KeySource
-	denied func(context.Context, *tokens.Claims) (bool, error)
+	cache  *cache
 }
 
 // New returns a verifier, or says what the configuration lacks.
@@ -66,107 +123,140 @@ func New(c Config) (*Verifier, error) {
 	if c.Keys == nil {
 		return nil, errors.New("verify: no keys")
 	}
-	if c.Denied == nil {
+	if c.Replica == nil && c.Denied == nil {
 		return nil, errors.New("verify: nothing tells which tokens were revoked")
 	}
 	t, err := tokens.NewVerifier(tokens.Config{Issuer: c.Issuer, Audience: c.Audience, Now: c.Now})
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return &Verifier{tokens: t, keys: c.Keys, denied: c.Denied}, nil
+	v := &Verifier{config: c, tokens: t}
+	if c.CacheSize == 0 {
+		c.CacheSize = defaultCacheSize
+	}
+	if c.CacheSize > 0 {
+		v.cache = newCache(c.CacheSize)
+	}
+	return v, nil
 }
 
-// Verify returns the claims of a good access token. A refusal matches
-// [tokens.ErrInvalid] or [ErrDenied]; [ErrUnavailable] says nothing about the
-// token.
+// Verify returns the claims of a good access token, under the zero [Policy].
+// The claims may be shared with other callers and must not be changed.
+//
+// A refusal matches [tokens.ErrInvalid] or [ErrDenied]; [ErrUnavailable] says
+// nothing about the token.
 func (v *Verifier) Verify(ctx context.Context, token string) (*tokens.Claims, error) {
-	c, err := v.tokens.Verify(token, v.keys.KeySet())
-	if err != nil {
+	return v.verify(ctx, &zeroPolicy, token)
+}
+
+// VerifyFor is Verify under a policy. The error can be [ErrForbidden] too.
+func (v *Verifier) VerifyFor(ctx context.Context, p Policy, token string) (*tokens.Claims, error) {
+	if err := v.check(p); err != nil {
 		return nil, err
 	}
-	denied, err := v.denied(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return v.verify(ctx, &p, token)
+}
+
+func (v *Verifier) verify(ctx context.Context, p *Policy, token string) (*tokens.Claims, error) {
+	c, cached, err := v.genuine(token)
+	by := Nobody
+	if err == nil {
+		by, err = v.revoked(ctx, p, c)
 	}
-	if denied {
-		return nil, ErrDenied
+	if err == nil && !p.allows(c) {
+		err = ErrForbidden
+	}
+	if v.config.Observe != nil {
+		v.config.Observe(Verdict{Err: err, Cached: cached, By: by})
+	}
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
-// VerifyAnyTime is for ending what a token stands for: it asks neither the
-// clock nor the denylist, since neither makes a token less authentic.
-func (v *Verifier) VerifyAnyTime(token string) (*tokens.Claims, error) {
-	return v.tokens.VerifyAnyTime(token, v.keys.KeySet())
-}
-
-type contextKey struct{}
-
-// Claims returns the claims of the token that [Verifier.Middleware] accepted.
-func Claims(ctx context.Context) (*tokens.Claims, bool) {
-	c, ok := ctx.Value(contextKey{}).(*tokens.Claims)
-	return c, ok
-}
-
-// Middleware calls next only for requests with a good access token in the
-// Authorization header (RFC 6750, section 2.1). Tokens in the query or in the
-// body are not looked for: they end up in logs.
-//
-// It answers 401 with WWW-Authenticate for a refusal and 503 with Retry-After
-// for trouble, each with a JSON body in the form of RFC 6749.
-func (v *Verifier) Middleware(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, ok := Bearer(r)
-		if !ok {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			refuse(w, http.StatusUnauthorized, "invalid_token", "an access token is needed")
-			return
+// genuine checks all of a token but its revocation.
+func (v *Verifier) genuine(token string) (c *tokens.Claims, cached bool, err error) {
+	keys := v.config.Keys.KeySet()
+	if v.cache != nil {
+		if c := v.cache.get(token, keys); c != nil {
+			return c, true, v.tokens.CheckTime(c)
 		}
-		c, err := v.Verify(r.Context(), token)
-		switch {
-		case err == nil:
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, c)))
-		case errors.Is(err, tokens.ErrInvalid) || errors.Is(err, ErrDenied):
-			description := Description(err)
-			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+description+`"`)
-			refuse(w, http.StatusUnauthorized, "invalid_token", description)
-		default:
-			w.Header().Set("Retry-After", "1")
-			refuse(w, http.StatusServiceUnavailable, "temporarily_unavailable", "it cannot be told now whether the token was revoked")
-		}
-	})
-}
-
-// Bearer returns the access token of a request. It reports false if there is
-// none, or more than one Authorization header: which of two counts is a
-// question on which proxies and services differ.
-func Bearer(r *http.Request) (string, bool) {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return "", false
 	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", false
-	}
-	return token, true
-}
-
-// Description says in a few plain words why a token was refused. It tells what
-// the client can find out anyway, and nothing of keys or signatures.
-func Description(err error) string {
+	c, err = v.tokens.Verify(token, keys)
 	switch {
-	case errors.Is(err, tokens.ErrExpired):
-		return "the access token has expired"
-	case errors.Is(err, ErrDenied):
-		return "the access token was revoked"
-	default:
-		return "the access token is not valid"
+	case err == nil:
+		if v.cache != nil {
+			v.cache.put(token, keys, c)
+		}
+	case errors.Is(err, tokens.ErrUnknownKey):
+		v.refreshKeys()
+		if keys == nil {
+			err = fmt.Errorf("%w: no keys yet", ErrUnavailable)
+		}
+	}
+	return c, false, err
+}
+
+// refreshKeys asks for newer keys, if the source has them to give. The token
+// at hand is judged by those that are here: whoever waited could be made to
+// wait by anybody with a made-up key id.
+func (v *Verifier) refreshKeys() {
+	if r, ok := v.config.Keys.(interface{ Refresh() }); ok {
+		r.Refresh()
 	}
 }
 
-func refuse(w http.ResponseWriter, status int, code, description string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"error":%q,"error_description":%q}`+"\n", code, description)
+// revoked returns nil if the token was not revoked, or the policy accepts that
+// this cannot be told.
+func (v *Verifier) revoked(ctx context.Context, p *Policy, c *tokens.Claims) (Witness, error) {
+	if r := v.config.Replica; r != nil {
+		if r.denies(c) {
+			if r.deniesKey(c.KeyID) {
+				v.refreshKeys()
+			}
+			return ByReplica, ErrDenied
+		}
+		if !p.Strict && r.ageOf(c.SessionID) <= p.freshness() {
+			return ByReplica, nil
+		}
+	}
+	trouble := errOutOfDate
+	if v.config.Denied != nil {
+		ctx, cancel := context.WithTimeout(ctx, deniedTimeout)
+		defer cancel()
+		denied, err := v.config.Denied(ctx, c)
+		switch {
+		case err != nil:
+			trouble = err
+		case denied:
+			return ByDenied, ErrDenied
+		default:
+			return ByDenied, nil
+		}
+	}
+	if p.Otherwise == AcceptUntilExpiry {
+		return Nobody, nil
+	}
+	return Nobody, fmt.Errorf("%w: %w", ErrUnavailable, trouble)
+}
+
+// VerifyAnyTime is for ending what a token stands for: it asks neither the
+// clock nor anybody about revocation, since neither makes a token less
+// authentic.
+func (v *Verifier) VerifyAnyTime(token string) (*tokens.Claims, error) {
+	return v.tokens.VerifyAnyTime(token, v.config.Keys.KeySet())
+}
+
+// Ready returns nil if a token can be judged now without the function Denied:
+// there are keys, and the replica, if there is one, is up to date. It is for
+// readiness checks.
+func (v *Verifier) Ready() error {
+	if v.config.Keys.KeySet() == nil {
+		return fmt.Errorf("%w: no keys yet", ErrUnavailable)
+	}
+	if r := v.config.Replica; r != nil && r.Age() > defaultFreshness {
+		return fmt.Errorf("%w: %w", ErrUnavailable, errOutOfDate)
+	}
+	return nil
 }

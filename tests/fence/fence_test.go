@@ -38,7 +38,7 @@ func TestArrows(t *testing.T) {
 		"refresh":             {"denylist", "internal/partition", "internal/script", "internal/secret", "tokens"},
 		"keyring":             {"internal/partition", "internal/script", "internal/secret", "tokens"},
 		"users":               {"internal/partition", "internal/script"},
-		"verify":              {"tokens"},
+		"verify":              {"internal/partition", "tokens"},
 		"api":                 {"", "denylist", "internal/strictjson", "refresh", "tokens", "users", "verify"},
 		"cmd/authapi":         {"api", "denylist", "internal/redisconn", "keyring", "refresh", "tokens", "users"},
 	}
