@@ -43,7 +43,7 @@ type Keys interface {
 }
 
 // Config is what the API is made of. All fields are needed but Username,
-// Admit and Logger.
+// Revocations, Admit and Logger.
 type Config struct {
 	// Issuer is the URL that access tokens name, and under which clients find
 	// the routes. Audience is whom access tokens are for.
@@ -56,6 +56,9 @@ type Config struct {
 	Users    users.Authenticator
 	// Username returns the name of a subject, "" if it has none.
 	Username func(ctx context.Context, sub string) (string, error)
+	// Revocations serves /revocations to clients that may follow. A relay is
+	// one. nil: nobody may.
+	Revocations http.Handler
 	// Ready asks whatever the service cannot work without.
 	Ready func(ctx context.Context) error
 	// Admit, if set, sees every request before the routes do, and answers
@@ -131,6 +134,7 @@ func (a *API) routes() *chi.Mux {
 	r.Get("/openapi.yaml", a.contract)
 	r.Get("/.well-known/jwks.json", a.jwks)
 	r.Get("/.well-known/oauth-authorization-server", a.serverMetadata)
+	r.Get("/revocations", a.revocations) // not bounded: it lasts
 
 	r.Group(func(r chi.Router) {
 		r.Use(a.bounded)

@@ -11,15 +11,26 @@ import (
 	"github.com/authapi/authapi/tokens"
 )
 
-// Client is an application that asks for tokens on behalf of its users.
+// Client is an application: one that asks for tokens on behalf of its users,
+// or a service that verifies them.
 type Client struct {
 	ID string
-	// Policy is what its sessions are subject to.
+	// Policy is what its sessions are subject to. The zero policy is for a
+	// client that has none.
 	Policy refresh.Policy
 	// Origins are the web origins its pages come from, exactly:
 	// "https://app.example.com", without a path, without wildcards.
 	Origins []string
+
+	// Secrets make the client a confidential one (RFC 6749, section 2.1). It
+	// authenticates with any of them, so that a new one can be rolled out
+	// before the old one is taken away.
+	Secrets []ClientSecret
+	// MayFollow lets the client read /revocations. It needs a secret for that.
+	MayFollow bool
 }
+
+func (c Client) hasSessions() bool { return c.Policy != refresh.Policy{} }
 
 // Clients are all applications, by id.
 type Clients map[string]Client
@@ -50,10 +61,26 @@ func BuiltinClients(origins ...string) Clients {
 	}
 }
 
+// Verifier is the id of the client that [Clients.AddVerifier] adds.
+const Verifier = "verifier"
+
+// AddVerifier adds the client by which services follow the revocations. Without
+// a secret it adds nobody.
+func (c Clients) AddVerifier(secrets []string) {
+	if len(secrets) == 0 {
+		return
+	}
+	client := Client{ID: Verifier, MayFollow: true}
+	for _, secret := range secrets {
+		client.Secrets = append(client.Secrets, HashClientSecret(secret))
+	}
+	c[Verifier] = client
+}
+
 // Policy returns a client's policy, in the form that [refresh.Options] wants.
 func (c Clients) Policy(id string) (refresh.Policy, bool) {
 	client, ok := c[id]
-	return client.Policy, ok
+	return client.Policy, ok && client.hasSessions()
 }
 
 // origins returns those of all clients.
@@ -72,6 +99,12 @@ func (c Clients) check() error {
 	for id, client := range c {
 		if id == "" || id != client.ID || len(id) > refresh.MaxClient {
 			return fmt.Errorf("api: client %q: bad id", id)
+		}
+		if client.MayFollow && len(client.Secrets) == 0 {
+			return fmt.Errorf("api: client %s: who may follow the revocations needs a secret", id)
+		}
+		if !client.hasSessions() {
+			continue
 		}
 		p := client.Policy
 		switch {

@@ -38,6 +38,9 @@ var (
 	errNotForm     = &problem{status: http.StatusUnsupportedMediaType, code: "invalid_request", description: "the content type must be application/x-www-form-urlencoded"}
 	errClient      = &problem{status: http.StatusBadRequest, code: "invalid_client", description: "unknown client_id"}
 	errCookies     = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client keeps its refresh token in a cookie, which this version does not offer yet; use the client mobile"}
+	errNoSessions  = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client has no sessions"}
+	errClientAuth  = &problem{status: http.StatusUnauthorized, code: "invalid_client", description: "the client's id and secret are needed, as HTTP Basic"}
+	errMayNot      = &problem{status: http.StatusForbidden, code: "unauthorized_client", description: "this client may not do that"}
 	errOthersToken = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "the token was issued to another client"}
 	errGrantType   = &problem{status: http.StatusBadRequest, code: "unsupported_grant_type", description: "the only grant_type is refresh_token"}
 	errScope       = &problem{status: http.StatusBadRequest, code: "invalid_scope", description: "the session does not have this scope"}
@@ -106,7 +109,10 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if p.status == http.StatusUnauthorized {
 		challenge := "Bearer"
-		if p.code == "invalid_token" {
+		switch p.code {
+		case "invalid_client":
+			challenge = `Basic realm="authapi"`
+		case "invalid_token":
 			challenge = `Bearer error="invalid_token", error_description="` + verify.Description(err) + `"`
 		}
 		w.Header().Set("WWW-Authenticate", challenge)

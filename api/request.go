@@ -166,6 +166,9 @@ func (a *API) client(id string) error {
 	if !ok {
 		return errClient
 	}
+	if !c.hasSessions() {
+		return errNoSessions
+	}
 	if c.Policy.Transport == refresh.Cookie {
 		return errCookies
 	}

@@ -36,6 +36,7 @@ type Kind string
 const (
 	Session Kind = "sid" // every access token of a session
 	Token   Kind = "jti" // one access token
+	Key     Kind = "kid" // every access token that a key has signed; see [List.AddKey]
 )
 
 const (
@@ -43,8 +44,16 @@ const (
 	// accept an expired token for the leeway, and clocks differ.
 	grace = tokens.Leeway + time.Minute
 
-	// horizon is how long a line stays in the feed: longer than any entry.
+	// horizon is how long a line stays in the feed: longer than the entry of any
+	// session or token.
 	horizon = tokens.MaxLifetime + grace
+
+	// keyTerm is how long a key is denied. Its last token expires within the
+	// hour, but a verifier that cannot reach the issuer goes on for a day with
+	// the key set it has, and whoever has stolen the key signs what they like.
+	// Who begins to follow when the feed has lost the line has a key set that
+	// has lost the key.
+	keyTerm = 7 * 24 * time.Hour
 )
 
 // ErrID means that an id has not the form of a session id, so that no
@@ -60,7 +69,6 @@ var (
 	constants = strings.NewReplacer(
 		"{{grace}}", strconv.FormatInt(int64(grace.Seconds()), 10),
 		"{{horizon}}", strconv.FormatInt(horizon.Milliseconds(), 10),
-		"{{lifetime}}", strconv.FormatInt(int64(tokens.MaxLifetime.Seconds()), 10),
 	)
 
 	add = script.New(constants.Replace(denyLua+addLua), script.OnFullRedis)
@@ -88,22 +96,41 @@ func New(c redis.UniversalClient, prefix string) *List {
 // whole session, id and sid are the same. If exp has long passed there is
 // nothing to deny, and nothing is written. Adding twice does no harm.
 func (l *List) Add(ctx context.Context, kind Kind, sid, id string, exp time.Time) error {
-	return l.add(ctx, kind, sid, id, exp.Unix())
+	p, ok := partition.OfSID(sid)
+	if !ok {
+		return ErrID
+	}
+	return l.add(ctx, p, kind, id, exp.Unix())
 }
 
 // AddSession denies a session of which nothing but its id is known, for as
 // long as any access token that was granted by now can live.
 func (l *List) AddSession(ctx context.Context, sid string) error {
-	return l.add(ctx, Session, sid, sid, "")
-}
-
-func (l *List) add(ctx context.Context, kind Kind, sid, id string, exp any) error {
 	p, ok := partition.OfSID(sid)
 	if !ok {
 		return ErrID
 	}
+	return l.add(ctx, p, Session, sid, "", tokens.MaxLifetime.Seconds())
+}
+
+// AddKey denies every token that a signing key has signed or will sign, in all
+// partitions, for seven days from now. An error means that some partitions may
+// not know of it: call it again. Doing so does no harm.
+func (l *List) AddKey(ctx context.Context, kid string) error {
+	if kid == "" {
+		return errors.New("denylist: no key id")
+	}
+	var errs [partition.Count]error
+	everywhere(func(p partition.ID) {
+		errs[p] = l.add(ctx, p, Key, kid, "", keyTerm.Seconds())
+	})
+	return errors.Join(errs[:]...)
+}
+
+// add takes exp as the script does: Unix seconds, or "" and the seconds from now.
+func (l *List) add(ctx context.Context, p partition.ID, kind Kind, id string, exp ...any) error {
 	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
-	if err := add.Run(ctx, l.client, keys, string(kind), id, exp).Err(); err != nil {
+	if err := add.Run(ctx, l.client, keys, append([]any{string(kind), id}, exp...)...).Err(); err != nil {
 		return fmt.Errorf("deny %s: %w", kind, err)
 	}
 	return nil

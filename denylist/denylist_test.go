@@ -3,6 +3,7 @@ package denylist_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,7 +19,13 @@ import (
 	"github.com/authapi/authapi/tokens"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	// Tests that wait do so together, however few the processors.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	redistest.Main(m)
+}
 
 const (
 	sid   = "q6.AAAAAAAAAAAAAAAAAAAA-_"
@@ -39,9 +46,7 @@ type house struct {
 
 func eachWithCluster(t *testing.T, f func(t *testing.T, h house)) {
 	t.Helper()
-	redistest.EachWithCluster(t, func(t *testing.T, s *redistest.Server) {
-		f(t, house{denylist.New(s.Client, s.Prefix), s, s.Client, partition.Keys{Prefix: s.Prefix}})
-	})
+	alongside(t, f, "miniredis", "redis", "cluster")
 }
 
 func (h house) add(t *testing.T, kind denylist.Kind, id string, exp time.Time) {
@@ -449,6 +454,7 @@ func TestRow36DenialsWorkOnAFullRedis(t *testing.T) {
 }
 
 func TestReachable(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(*redistest.Server){
 		"dead": (*redistest.Server).Kill, "hanging": (*redistest.Server).Pause,
 	} {
@@ -471,6 +477,7 @@ func TestReachable(t *testing.T) {
 
 // An error must never look like an answer.
 func TestRow46DeadOrHangingRedisIsAnError(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(*redistest.Server){
 		"dead": (*redistest.Server).Kill, "hanging": (*redistest.Server).Pause,
 	} {

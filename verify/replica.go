@@ -94,10 +94,15 @@ func (r *Replica) age(p partition.ID) time.Duration {
 	if known == nil {
 		return never
 	}
-	// The monotonic clock stands still while a machine is suspended, the wall
-	// clock can be set back. Both at once would be needed to look young.
+	return elapsed(*known)
+}
+
+// elapsed is the time since then. The monotonic clock stands still while a
+// machine is suspended, the wall clock can be set back: both at once would be
+// needed to make what is known look young.
+func elapsed(then time.Time) time.Duration {
 	now := time.Now()
-	return max(now.Sub(*known), now.Round(0).Sub(known.Round(0)))
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }
 
 // ageOf is the age of what is known about a session.

@@ -14,7 +14,7 @@ import (
 
 // config is what an operator decides, and the comments are their manual. Each
 // setting has an environment variable and a flag; a flag wins over its
-// variable. Two settings hold secrets and can be read from a file instead:
+// variable. Three settings hold secrets and can be read from a file instead:
 // that of a variable X is named by X_FILE, and one newline at its end is
 // dropped. Giving both, or a variable the empty value, is an error, and so is
 // a variable AUTHAPI_* that is not listed here.
@@ -62,6 +62,15 @@ type config struct {
 	// passed. Required with a Redis URL, refused without one. No flag
 	// takes the value itself.
 	secrets [][]byte
+
+	// AUTHAPI_VERIFIER_SECRET, or AUTHAPI_VERIFIER_SECRET_FILE,
+	// --verifier-secret-file: what services send, with the client id verifier,
+	// to follow GET /revocations: base64 of at least 32 random bytes, the text
+	// as it stands. Several are separated by commas and all are good: to
+	// rotate, add the new one here, hand it to the services, remove the old
+	// one. Default: nobody may follow, and in the demo verifier-secret. Refused
+	// without a Redis URL. No flag takes the value itself.
+	verifierSecrets []string
 
 	// AUTHAPI_SIGNING_ALGORITHM, --signing-algorithm: ES256, EdDSA or RS256, of
 	// the keys that are made from now on. Default ES256, which every JOSE
@@ -230,6 +239,7 @@ func (c config) LogValue() slog.Value {
 		slog.String("redis_url", redisURL),
 		slog.String("redis_prefix", c.redisPrefix),
 		slog.Int("secrets", len(c.secrets)),
+		slog.Int("verifier_secrets", len(c.verifierSecrets)),
 		slog.String("signing_algorithm", c.signingAlgorithm),
 		slog.String("key_rotation", c.keyRotation.String()),
 		slog.String("log_format", c.logFormat),

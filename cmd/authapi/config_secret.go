@@ -13,9 +13,23 @@ const (
 	secretMax = 1024 // bytes: more is a mistake, such as another file
 )
 
-// readSecrets reads base64 values separated by commas. Its errors name a
+func (c *config) readSecrets(v string) (err error) {
+	c.secrets, err = parseSecrets(v)
+	return err
+}
+
+// readVerifierSecrets keeps the texts: they are what verifiers send.
+func (c *config) readVerifierSecrets(v string) error {
+	if _, err := parseSecrets(v); err != nil {
+		return err
+	}
+	c.verifierSecrets = strings.Split(v, ",")
+	return nil
+}
+
+// parseSecrets reads base64 values separated by commas. Its errors name a
 // value's position and never the value.
-func (c *config) readSecrets(v string) error {
+func parseSecrets(v string) ([][]byte, error) {
 	var errs []error
 	var secrets [][]byte
 	for i, text := range strings.Split(v, ",") {
@@ -33,10 +47,9 @@ func (c *config) readSecrets(v string) error {
 		secrets = append(secrets, secret)
 	}
 	if len(errs) > 0 {
-		return errors.Join(errs...)
+		return nil, errors.Join(errs...)
 	}
-	c.secrets = secrets
-	return nil
+	return secrets, nil
 }
 
 // parseSecret accepts both alphabets of RFC 4648, with or without padding,

@@ -63,6 +63,11 @@ func settings() []setting {
 			read: (*config).readSecrets,
 		},
 		{
+			env: "AUTHAPI_VERIFIER_SECRET", arg: "base64[,base64...]", def: "none: nobody may follow", file: true, secret: true, production: true,
+			doc:  "Of the client verifier, which may follow /revocations; at least 32 random bytes in base64, all of several are good.",
+			read: (*config).readVerifierSecrets,
+		},
+		{
 			env: "AUTHAPI_CLIENTS_FILE", arg: "path", def: "none", production: true,
 			doc: "Reserved: not supported by this version.",
 		},

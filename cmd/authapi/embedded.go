@@ -21,6 +21,8 @@ import (
 const (
 	demoUser     = "demo"
 	demoPassword = "demo-password"
+
+	demoVerifierSecret = "verifier-secret" // likewise
 )
 
 // developmentOrigins are where the usual development servers of front ends

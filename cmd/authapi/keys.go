@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,11 +31,31 @@ func keysRotate(ctx context.Context, p program) error {
 }
 
 func keysDrop(ctx context.Context, p program) error {
-	return p.administerKeys(ctx, 1, 1, func(ctx context.Context, keys *keyring.Ring, args []string) error {
-		if err := keys.Drop(ctx, args[0]); err != nil {
+	return p.administer(ctx, 1, 1, func(ctx context.Context, s stores, args []string) error {
+		kid := args[0]
+		keys, err := keyring.Read(ctx, s.redis, s.ring)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "Dropped. Every instance refuses its tokens within seconds; sessions go on, and get new ones at their next refresh.\nThe key %s signs now.\n", keys.Signer().ID())
+		dropped := keys.Drop(ctx, kid)
+		if dropped != nil && !errors.Is(dropped, keyring.ErrUnknownKey) {
+			return dropped
+		}
+		// First let every instance stop signing with it. A token that it made in
+		// this moment would be refused although it is new.
+		select {
+		case <-ctx.Done():
+		case <-time.After(followEvery + followEvery/2):
+		}
+		// Also if the ring no longer has the key: the one who dropped it may
+		// have been cut off before the verifiers were told.
+		if err := s.denied.AddKey(ctx, kid); err != nil {
+			return fmt.Errorf("the key signs no more, but not every verifier was told; run this again: %w", err)
+		}
+		if dropped != nil {
+			return fmt.Errorf("%w; verifiers were told to refuse it all the same", dropped)
+		}
+		fmt.Fprintf(p.stdout, "Dropped. Its tokens are refused everywhere within a second; sessions go on, and get new ones at their next refresh.\nThe key %s signs now.\n", keys.Signer().ID())
 		return nil
 	})
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/api"
-	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
+	"github.com/authapi/authapi/relay"
 )
 
 // shutdownTimeout is how long requests under way may take to finish.
@@ -47,20 +47,26 @@ func serve(ctx context.Context, p program) error {
 		}
 		defer embedded.stop()
 		c.redisURL, c.secrets = embedded.url, [][]byte{embedded.secret}
+		c.verifierSecrets = []string{demoVerifierSecret}
 		clients = api.BuiltinClients(developmentOrigins...)
 	}
+	clients.AddVerifier(c.verifierSecrets)
 
 	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{})
 	if err != nil {
 		return fmt.Errorf("open Redis: %w", err)
 	}
 	defer client.Close()
+	// What runs beside the requests goes on until the last of them is answered:
+	// services that follow this instance must not lose it before it is gone.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	health := &watch{client: client, logger: logger}
 	if !c.embedded {
 		if err := health.inspect(ctx); err != nil {
 			return err
 		}
-		go health.run(ctx, inspectEvery)
+		go health.run(running, inspectEvery)
 	}
 
 	s, err := newStores(c, client, clients)
@@ -76,26 +82,29 @@ func serve(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	go keys.Follow(ctx, followEvery, func(err error) { logger.Error("signing keys", "error", err) })
-	denied := denylist.New(client, c.redisPrefix)
+	go keys.Follow(running, followEvery, func(err error) { logger.Error("signing keys", "error", err) })
+	go s.denied.Beat(running, func(err error) { logger.Error("signs of life", "error", err) })
+	revocations := relay.New(s.denied, relay.Options{})
+	go revocations.Run(running)
 	var admit func(http.Handler) http.Handler
 	if c.embedded {
 		admit = loopbackOnly
 	}
 	a, err := api.New(api.Config{
-		Issuer:   c.issuer,
-		Audience: c.audience,
-		Clients:  clients,
-		Sessions: s.sessions,
-		Denylist: denied,
-		Keys:     keys,
-		Users:    s.users,
-		Username: s.users.Username,
+		Issuer:      c.issuer,
+		Audience:    c.audience,
+		Clients:     clients,
+		Sessions:    s.sessions,
+		Denylist:    s.denied,
+		Keys:        keys,
+		Users:       s.users,
+		Username:    s.users.Username,
+		Revocations: revocations,
 		Ready: func(ctx context.Context) error {
 			if err := health.err(); err != nil {
 				return err
 			}
-			return denied.Reachable(ctx)
+			return s.denied.Reachable(ctx)
 		},
 		Admit:  admit,
 		Logger: logger,
@@ -108,14 +117,14 @@ func serve(ctx context.Context, p program) error {
 	if c.embedded {
 		greet(p.stdout, c.issuer)
 	}
-	return serveHTTP(ctx, listener, a, c.drain, logger)
+	return serveHTTP(ctx, listener, a, revocations, c.drain, logger)
 }
 
 // Signing keys are looked at often: an instance that holds other keys than the
-// rest refuses tokens that are good. What an operator or a failover can change
+// rest refuses tokens that are good, or signs with a key that was dropped. What an operator or a failover can change
 // about Redis is looked at now and then.
 const (
-	followEvery  = time.Second
+	followEvery  = 200 * time.Millisecond
 	inspectEvery = 30 * time.Second
 )
 
@@ -190,7 +199,7 @@ func (w *watch) err() error {
 // serveHTTP serves until ctx ends, then drains: first /readyz says no while
 // everything still works, so that load balancers look elsewhere; then the
 // listener closes and the requests under way are finished.
-func serveHTTP(ctx context.Context, l net.Listener, a *api.API, drain time.Duration, logger *slog.Logger) error {
+func serveHTTP(ctx context.Context, l net.Listener, a *api.API, revocations *relay.Relay, drain time.Duration, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler: a,
 		// Against clients that send, or read, a byte a minute.
@@ -203,6 +212,8 @@ func serveHTTP(ctx context.Context, l net.Listener, a *api.API, drain time.Durat
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
+	// Those who follow the revocations would never finish by themselves.
+	server.RegisterOnShutdown(revocations.Drain)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

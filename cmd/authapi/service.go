@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
@@ -20,6 +21,7 @@ type stores struct {
 	redis    redis.UniversalClient
 	ring     keyring.Options
 	sessions *refresh.Store
+	denied   *denylist.List
 	users    *users.Directory
 }
 
@@ -36,6 +38,7 @@ func newStores(c config, client redis.UniversalClient, clients api.Clients) (sto
 		redis:    client,
 		ring:     c.ring(),
 		sessions: sessions,
+		denied:   denylist.New(client, c.redisPrefix),
 		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
 	}, nil
 }

@@ -20,11 +20,15 @@ func (k Keys) Accounts() string { return k.Prefix + ":{??}:account:*" }
 // Name names the string that holds the account name of a subject.
 func (k Keys) Name(sub string) string { return k.in(Of(sub)) + "name:" + sub }
 
-// Deny names the string whose existence denies a sid or a jti.
+// Deny names the string whose existence denies a sid, a jti or a kid.
 func (k Keys) Deny(p ID, id string) string { return k.in(p) + "deny:" + id }
 
 // Feed names the stream of denials of one partition.
 func (k Keys) Feed(p ID) string { return k.in(p) + "feed" }
+
+// Beat names the string that says when somebody last wrote into a partition's
+// feed, or would have.
+func (k Keys) Beat(p ID) string { return k.in(p) + "beat" }
 
 // Keyring names the sealed signing keys, which belong to no partition.
 func (k Keys) Keyring() string { return k.Prefix + ":keyring" }

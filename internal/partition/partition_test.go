@@ -91,7 +91,7 @@ func TestKeysOfOneUserShareASlot(t *testing.T) {
 	keys := partition.Keys{Prefix: "authapi"}
 	const sub = "alice"
 	p := partition.Of(sub)
-	for _, key := range []string{keys.Session(p, "x"), keys.User(sub), keys.Name(sub), keys.Account(sub), keys.Deny(p, "x"), keys.Feed(p)} {
+	for _, key := range []string{keys.Session(p, "x"), keys.User(sub), keys.Name(sub), keys.Account(sub), keys.Deny(p, "x"), keys.Feed(p), keys.Beat(p)} {
 		open, end := strings.IndexByte(key, '{'), strings.IndexByte(key, '}')
 		if key[open+1:end] != p.Tag() {
 			t.Errorf("%s is not in partition %s", key, p.Tag())

@@ -12,7 +12,8 @@
 // [Server.Advance] moves the server's clock and everything that expires by it.
 // [Server.Flaky] gives a second client that loses replies, [Server.SetFull],
 // [Server.Pause] and [Server.Kill] do the other damage. [CommandCount] counts
-// what callers send.
+// what callers send. For failovers, [RedisTCP] gives servers that a test can
+// make replicas of each other, with a clock each, and [Sentinel] watches them.
 //
 // # How it works
 //
@@ -37,6 +38,6 @@
 //
 // # What it does not do
 //
-// It has no replicas, Sentinel, TLS or persistence, and does not move Cluster
-// slots. Code that is not a test must not import it.
+// It has no TLS or persistence, no replicas in the Cluster, and does not move
+// Cluster slots. Code that is not a test must not import it.
 package redistest

@@ -63,16 +63,26 @@ func Miniredis(tb testing.TB) *Server {
 // Redis starts a redis-server, which ends with the test.
 func Redis(tb testing.TB) *Server {
 	tb.Helper()
+	clock, node := startOne(tb, func(clock *clock) (*process, error) {
+		return startProcess(clock, func(folder string) (network, addr string, args []string) {
+			socket := filepath.Join(folder, "s")
+			return "unix", socket, []string{"--port", "0", "--unixsocket", socket}
+		})
+	})
+	r := &realServers{clock: clock, nodes: []*process{node}}
+	return newServer(tb, "redis", "unix://"+node.addr+"?db=0", []string{node.addr}, r)
+}
+
+// startOne starts a process with a clock of its own. Both end with the test.
+func startOne(tb testing.TB, start func(*clock) (*process, error)) (*clock, *process) {
+	tb.Helper()
 	needRealRedis(tb)
 	clock, err := newClock()
 	if err != nil {
 		tb.Fatalf("redistest: %v", err)
 	}
 	tb.Cleanup(clock.close)
-	node, err := startProcess(clock, func(folder string) (network, addr string, args []string) {
-		socket := filepath.Join(folder, "s")
-		return "unix", socket, []string{"--port", "0", "--unixsocket", socket}
-	})
+	node, err := start(clock)
 	if err != nil {
 		tb.Fatalf("redistest: %v", err)
 	}
@@ -81,8 +91,7 @@ func Redis(tb testing.TB) *Server {
 			tb.Errorf("redistest: redis-server ended before the test did:\n%s", log)
 		}
 	})
-	r := &realServers{clock: clock, nodes: []*process{node}}
-	return newServer(tb, "redis", "unix://"+node.addr+"?db=0", []string{node.addr}, r)
+	return clock, node
 }
 
 func newServer(tb testing.TB, name, url string, addrs []string, b backend) *Server {

@@ -32,6 +32,9 @@ var public = []string{
 	"POST /refresh",
 }
 
+// clientsOnly are the routes for clients that authenticate themselves.
+var clientsOnly = []string{"GET /revocations"}
+
 func document(t *testing.T) *openapi3.T {
 	t.Helper()
 	doc, err := service.Document()
@@ -95,9 +98,13 @@ func TestEveryOtherRouteNeedsAnAccessToken(t *testing.T) {
 		guarded++
 		method, path, _ := strings.Cut(route, " ")
 		path = strings.ReplaceAll(path, "{sid}", "uv.kCuprU-EQKQAuZDf8yN3DQ")
+		code, challenge := "invalid_token", "Bearer"
+		if slices.Contains(clientsOnly, route) {
+			code, challenge = "invalid_client", `Basic realm="authapi"`
+		}
 		a := v.Send(service.Request{Method: method, Path: path})
-		a.Is(t, http.StatusUnauthorized, "invalid_token")
-		if got := a.Header.Get("WWW-Authenticate"); got != "Bearer" {
+		a.Is(t, http.StatusUnauthorized, code)
+		if got := a.Header.Get("WWW-Authenticate"); got != challenge {
 			t.Errorf("%s: WWW-Authenticate: %q", route, got)
 		}
 	}
@@ -114,7 +121,11 @@ func TestDocumentIsComplete(t *testing.T) {
 	doc := document(t)
 	for route, operation := range operations(t) {
 		needsToken := operation.Security == nil && len(doc.Security) > 0
-		if needsToken == slices.Contains(public, route) {
+		if slices.Contains(clientsOnly, route) {
+			if s := operation.Security; s == nil || len(*s) != 1 || (*s)[0]["clientAuth"] == nil {
+				t.Errorf("%s: the document does not say that only clients may ask", route)
+			}
+		} else if needsToken == slices.Contains(public, route) {
 			t.Errorf("%s: the document and the list of public routes disagree on whether it needs a token", route)
 		}
 		var want []int

@@ -2,9 +2,11 @@ package contract_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +71,7 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		keys := &faultyKeys{}
 		var notReady atomic.Bool
+		stranger := api.HashClientSecret("stranger's secret")
 		v := service.Start(t, s, service.With(func(c *api.Config) {
 			keys.Keys, c.Keys = c.Keys, keys
 			ready := c.Ready
@@ -78,6 +81,14 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 				}
 				return ready(ctx)
 			}
+			relay := c.Revocations
+			c.Revocations = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if notReady.Load() {
+					panic("not foreseen")
+				}
+				relay.ServeHTTP(w, r)
+			})
+			c.Clients["stranger"] = api.Client{ID: "stranger", Secrets: []api.ClientSecret{stranger}}
 		}))
 		given := &answers{routes: map[string]bool{}, codes: map[string]bool{}}
 		ask := func(questions ...question) {
@@ -90,6 +101,7 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 		}
 
 		health(ask)
+		following(ask)
 		sessions(t, v, ask)
 		oauth(t, v, ask)
 		badRequests(ask)
@@ -105,11 +117,16 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 			q.status, q.code = 500, "server_error"
 			ask(q)
 		}
-		ask(question{service.Request{Path: "/.well-known/jwks.json"}, 500, "server_error"})
+		ask(
+			question{service.Request{Path: "/.well-known/jwks.json"}, 500, "server_error"},
+			question{revocations(api.Verifier, service.VerifierSecret), 500, "server_error"},
+		)
 		keys.broken.Store(false)
 		notReady.Store(false)
 
 		v.Me(access).OK(t) // trouble in one request is over with it
+		v.Relay.Drain()
+		ask(question{revocations(api.Verifier, service.VerifierSecret), 503, "temporarily_unavailable"})
 		s.Kill()
 		var all sync.WaitGroup
 		for _, q := range needingStorage(access, refresh) {
@@ -175,6 +192,33 @@ func health(ask func(...question)) {
 			question{service.Request{Method: http.MethodHead, Path: path}, 200, ""},
 		)
 	}
+}
+
+func revocations(client, secret string) service.Request {
+	credentials := url.QueryEscape(client) + ":" + url.QueryEscape(secret)
+	return service.Request{Path: "/revocations"}.
+		WithHeader("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(credentials)))
+}
+
+// following asks with HEAD where the answer to GET would be a stream.
+func following(ask func(...question)) {
+	head := revocations(api.Verifier, service.VerifierSecret)
+	head.Method = http.MethodHead
+	bare := head // not form-encoded
+	bare.Header = http.Header{}
+	bare.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(api.Verifier+":"+service.VerifierSecret)))
+	ask(
+		question{head, 200, ""},
+		question{bare, 200, ""},
+		question{service.Request{Path: "/revocations"}, 401, "invalid_client"},
+		question{revocations(api.Verifier, "wrong"), 401, "invalid_client"},
+		question{revocations(api.Verifier, ""), 401, "invalid_client"},
+		question{revocations("", ""), 401, "invalid_client"},
+		question{revocations("nobody", service.VerifierSecret), 401, "invalid_client"},
+		question{revocations("mobile", ""), 401, "invalid_client"},
+		question{revocations("stranger", "stranger's secret"), 403, "unauthorized_client"},
+		question{service.JSON("/login", `{"username":"alice","password":"x","client_id":"verifier"}`), 400, "unauthorized_client"},
+	)
 }
 
 func sessions(t *testing.T, v *service.Service, ask func(...question)) {

@@ -38,9 +38,12 @@ func TestArrows(t *testing.T) {
 		"refresh":             {"denylist", "internal/partition", "internal/script", "internal/secret", "tokens"},
 		"keyring":             {"internal/partition", "internal/script", "internal/secret", "tokens"},
 		"users":               {"internal/partition", "internal/script"},
-		"verify":              {"internal/partition", "tokens"},
+		"internal/wire":       {"internal/partition"},
+		"relay":               {"internal/partition", "internal/wire"},
+		"verify":              {"internal/partition", "internal/strictjson", "internal/wire", "tokens"},
+		"examples/notes":      {"verify"},
 		"api":                 {"", "denylist", "internal/strictjson", "refresh", "tokens", "users", "verify"},
-		"cmd/authapi":         {"api", "denylist", "internal/redisconn", "keyring", "refresh", "tokens", "users"},
+		"cmd/authapi":         {"api", "denylist", "internal/redisconn", "keyring", "refresh", "relay", "tokens", "users"},
 	}
 	for _, line := range strings.Split(strings.Join(goList(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, module+"/..."), "\n"), "\n") {
 		path, imports, _ := strings.Cut(line, "=")

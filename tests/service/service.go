@@ -39,6 +39,7 @@ import (
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/relay"
 	"github.com/authapi/authapi/users"
 )
 
@@ -52,6 +53,9 @@ const (
 	// The user that exists from the start, with the role editor.
 	Username = "alice"
 	Password = "correct-horse-battery-staple"
+
+	// VerifierSecret is that of the client that may follow the revocations.
+	VerifierSecret = "not+so=secret/but&long-enough"
 )
 
 var secret = bytes.Repeat([]byte("0123456789abcdef"), 2)
@@ -68,6 +72,7 @@ type Service struct {
 	Denylist *denylist.List
 	Keys     *keyring.Ring
 	Users    *users.Directory
+	Relay    *relay.Relay
 	// Subject is the one of the user that exists from the start.
 	Subject string
 
@@ -80,8 +85,11 @@ type Service struct {
 type Option func(*options)
 
 type options struct {
-	redis  redis.UniversalClient
-	change []func(*api.Config)
+	redis    redis.UniversalClient
+	change   []func(*api.Config)
+	secrets  [][]byte
+	live     bool
+	schedule keyring.Schedule
 }
 
 // Through makes the instance use the given Redis client, one that loses
@@ -91,6 +99,16 @@ func Through(c redis.UniversalClient) Option { return func(o *options) { o.redis
 // With changes the API's configuration before the API is made.
 func With(change func(*api.Config)) Option {
 	return func(o *options) { o.change = append(o.change, change) }
+}
+
+// Secrets are the instance's instead of the one that all others have.
+func Secrets(secrets ...[]byte) Option { return func(o *options) { o.secrets = secrets } }
+
+// Live makes the instance do what it does in production beside the requests:
+// give signs of life, relay revocations, follow the signing keys, which change
+// by the given schedule. Most tests can do without the noise.
+func Live(keys keyring.Schedule) Option {
+	return func(o *options) { o.live, o.schedule = true, keys }
 }
 
 var quietRedis sync.Once
@@ -122,7 +140,7 @@ func cheapHash(password string) string {
 // Start starts an instance, which ends with the test.
 func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	tb.Helper()
-	var o options
+	o := options{secrets: [][]byte{secret}}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -150,6 +168,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 		keys:  partition.Keys{Prefix: s.Prefix},
 	}
 	v.Log.Secret(Password)
+	v.Log.Secret(VerifierSecret)
 	// Registered before the server's end, and therefore run after it.
 	tb.Cleanup(func() {
 		for _, leak := range v.Log.Leaks() {
@@ -158,13 +177,15 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	})
 
 	clients := api.BuiltinClients(Origin)
+	clients.AddVerifier([]string{VerifierSecret})
 	v.Sessions, err = refresh.New(o.redis, refresh.Options{
-		Prefix: s.Prefix, Secrets: [][]byte{secret}, Policy: clients.Policy,
+		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy,
 	})
 	must(err)
 	v.Denylist = denylist.New(o.redis, s.Prefix)
-	v.Keys, err = keyring.Open(ctx, o.redis, keyring.Options{Prefix: s.Prefix, Secrets: [][]byte{secret}})
+	v.Keys, err = keyring.Open(ctx, o.redis, keyring.Options{Prefix: s.Prefix, Secrets: o.secrets, Schedule: o.schedule})
 	must(err)
+	v.Relay = relay.New(v.Denylist, relay.Options{})
 	v.Users = users.NewDirectory(o.redis, s.Prefix, users.NewHasher())
 	account, err := v.Users.Get(ctx, Username) // a second instance meets the first one's
 	if errors.Is(err, users.ErrUnknownUser) {
@@ -174,16 +195,17 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	v.Subject = account.Subject
 
 	config := api.Config{
-		Issuer:   Issuer,
-		Audience: Audience,
-		Clients:  clients,
-		Sessions: v.Sessions,
-		Denylist: v.Denylist,
-		Keys:     v.Keys,
-		Users:    v.Users,
-		Username: v.Users.Username,
-		Ready:    func(ctx context.Context) error { return o.redis.Ping(ctx).Err() },
-		Logger:   slog.New(slog.NewJSONHandler(v.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Issuer:      Issuer,
+		Audience:    Audience,
+		Clients:     clients,
+		Sessions:    v.Sessions,
+		Denylist:    v.Denylist,
+		Keys:        v.Keys,
+		Users:       v.Users,
+		Username:    v.Users.Username,
+		Revocations: v.Relay,
+		Ready:       func(ctx context.Context) error { return o.redis.Ping(ctx).Err() },
+		Logger:      slog.New(slog.NewJSONHandler(v.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, change := range o.change {
 		change(&config)
@@ -192,7 +214,11 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	must(err)
 	server := httptest.NewServer(v.API)
 	tb.Cleanup(server.Close)
+	tb.Cleanup(v.Relay.Drain) // before Close, which waits for the readers
 	v.URL = server.URL
+	if o.live {
+		v.live()
+	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 	tb.Cleanup(transport.CloseIdleConnections)
 	v.http = &http.Client{
@@ -201,4 +227,15 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return v
+}
+
+// live starts what runs beside the requests.
+func (v *Service) live() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	v.tb.Cleanup(func() { cancel(); running.Wait() })
+	quiet := func(error) {} // tests take Redis away
+	running.Go(func() { v.Denylist.Beat(ctx, quiet) })
+	running.Go(func() { v.Relay.Run(ctx) })
+	running.Go(func() { v.Keys.Follow(ctx, 50*time.Millisecond, quiet) })
 }

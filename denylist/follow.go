@@ -1,0 +1,238 @@
+package denylist
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	randv2 "math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/authapi/authapi/internal/partition"
+)
+
+const (
+	pollEvery = 200 * time.Millisecond
+
+	// page is how many lines are read at once. Redis does nothing else for
+	// about half a millisecond.
+	page = 1000
+
+	// ahead is how far a beat may lie in the future of the server that it is
+	// read from: a replica's clock, or one that was just set back a little.
+	ahead = 500 * time.Millisecond
+
+	// silence is how long there may be no new beat before that is reported.
+	silence = 2 * time.Second
+)
+
+// ErrHistory is wrapped by the trouble that [List.Follow] reports when the last
+// line it has read is gone, or is another one: after a failover that lost
+// denials, on a snapshot, after FLUSHALL. The feed is then read again from its
+// beginning. It is reported each time.
+var ErrHistory = errors.New("the feed's history changed, read again")
+
+var (
+	errLine   = errors.New("line of the feed cannot be understood")
+	errSilent = errors.New("no new beats: nobody is writing them, or this Redis is no longer the one they are written to")
+	errEcho   = errors.New("Redis answered another question than was asked")
+)
+
+// Follow reports what is denied, now and from now on, until ctx ends; it
+// satisfies verify.Source. It calls the functions from a goroutine for each
+// partition.
+//
+// denied is told of each line of the feed: an id of a kind, and until when it is
+// denied. After a start or a change of history that is everything of the last
+// hour; the same may come several times.
+//
+// current is told that everything that was denied in a partition until age ago
+// has been given to denied. It rests on a new beat (see [List.Beat]): a Redis
+// that answers but is written to no more, such as a primary that was deposed
+// unawares, is not current. On a replica, age has the replica's lag in it, as
+// far as the servers' clocks agree.
+//
+// trouble is told what goes wrong, the same in a partition not more than once in
+// ten seconds, except for [ErrHistory]. There is nothing to do about it here:
+// while a partition is in trouble it is not current.
+//
+// The client must heed the deadlines of contexts (ContextTimeoutEnabled).
+func (l *List) Follow(ctx context.Context,
+	denied func(kind, id string, until time.Time),
+	current func(partition int, age time.Duration),
+	trouble func(error),
+) {
+	everywhere(func(p partition.ID) {
+		f := &follower{
+			list: l, partition: p,
+			denied:  denied,
+			current: func(age time.Duration) { current(int(p), age) },
+			trouble: troubleOf(p, trouble),
+			heard:   time.Now(),
+		}
+		f.follow(ctx)
+	})
+}
+
+// A follower reads the feed of one partition.
+type follower struct {
+	list      *List
+	partition partition.ID
+	denied    func(kind, id string, until time.Time)
+	current   func(age time.Duration)
+	trouble   *trouble
+
+	last  redis.XMessage // the last line that was read; no id: none yet
+	beat  string         // the last beat that was read
+	heard time.Time      // when that was new
+}
+
+func (f *follower) follow(ctx context.Context) {
+	// The first pause puts the partitions out of step.
+	wait := randv2.N(pollEvery)
+	for ctx.Err() == nil {
+		more, err := f.poll(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			f.trouble.report(fmt.Errorf("follow the feed: %w", err))
+			f.list.reload(ctx)
+		} else if more {
+			continue
+		}
+		pause(ctx, wait)
+		wait = pollEvery
+	}
+}
+
+// poll reads a page of the feed, and reports whether there is more to read at
+// once.
+//
+// It begins with the last line of the page before. Ids only grow in a stream:
+// as long as this very line is there, nothing was put in before it, whatever
+// clocks and failovers did. So an error need not start the reading anew.
+func (f *follower) poll(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	node, err := f.list.node(ctx, f.partition)
+	if err != nil {
+		return false, err
+	}
+	start := "-"
+	if f.last.ID != "" {
+		start = f.last.ID
+	}
+	question, sent := rand.Text(), time.Now()
+	// A pipeline runs on one connection in this order. The beat comes before
+	// the range: what was denied before the beat is then in the range.
+	pipe := node.Pipeline()
+	echo := pipe.Echo(ctx, question)
+	clock := pipe.Time(ctx)
+	beat := pipe.Get(ctx, f.list.keys.Beat(f.partition))
+	feed := pipe.XRangeN(ctx, f.list.keys.Feed(f.partition), start, "+", page)
+	_, _ = pipe.Exec(ctx) // the commands have their errors
+	for _, cmd := range []redis.Cmder{echo, clock, beat, feed} {
+		if err := cmd.Err(); err != nil && !(cmd == beat && errors.Is(err, redis.Nil)) {
+			return false, err
+		}
+	}
+	// A connection whose replies have shifted would show the past, or another
+	// partition, as this one's present.
+	if echo.Val() != question {
+		return false, errEcho
+	}
+
+	// The first beat is not known to be new: after a clock was set back, one that
+	// nobody has followed up for long can look young.
+	if f.beat == "" {
+		f.beat = beat.Val()
+	}
+	lines := feed.Val()
+	if f.last.ID != "" {
+		if len(lines) == 0 || !same(lines[0], f.last) {
+			if !outlived(f.last.ID, clock.Val()) {
+				f.trouble.report(ErrHistory)
+			}
+			f.last = redis.XMessage{}
+			return true, nil
+		}
+		lines = lines[1:]
+	}
+	bad := 0
+	for _, line := range lines {
+		if !f.read(line) {
+			bad++
+		}
+		f.last = line
+	}
+	switch {
+	case bad > 0:
+		return false, fmt.Errorf("%w: %d of those up to %s", errLine, bad, f.last.ID)
+	case len(feed.Val()) == page:
+		return true, nil
+	}
+	return false, f.listen(beat.Val(), sent, clock.Val())
+}
+
+// read reports whether the line was understood. If it says whom it denies but
+// not until when, that is denied for as long as anything can be.
+func (f *follower) read(line redis.XMessage) bool {
+	kind, _ := line.Values["kind"].(string)
+	id, _ := line.Values["id"].(string)
+	exp, _ := line.Values["exp"].(string)
+	if kind == "" || id == "" {
+		return false
+	}
+	// The script counts in floating point, which is exact up to 53 bits.
+	until, err := strconv.ParseUint(exp, 10, 53)
+	if err != nil {
+		f.denied(kind, id, time.Now().Add(keyTerm+grace))
+		return false
+	}
+	f.denied(kind, id, time.Unix(int64(until), 0))
+	return true
+}
+
+// listen reports that the partition is current if the beat is a new one.
+func (f *follower) listen(beat string, sent, clock time.Time) error {
+	if beat == "" || beat == f.beat {
+		if elapsed(f.heard) > silence {
+			return errSilent
+		}
+		return nil
+	}
+	ms, err := strconv.ParseUint(beat, 10, 53)
+	if err != nil {
+		return errors.New("the beat is not a time")
+	}
+	f.beat, f.heard = beat, time.Now()
+	behind := clock.Sub(time.UnixMilli(int64(ms)))
+	if behind < -ahead {
+		return fmt.Errorf("the beat is %v ahead of the clock of the Redis it was read from", -behind)
+	}
+	f.current(elapsed(sent) + max(0, behind))
+	return nil
+}
+
+// outlived reports whether a line is so old that its feed has expired or was
+// trimmed in the ordinary course.
+func outlived(id string, now time.Time) bool {
+	ms, _, _ := strings.Cut(id, "-")
+	at, err := strconv.ParseInt(ms, 10, 64)
+	return err == nil && now.Sub(time.UnixMilli(at)) > horizon-time.Second
+}
+
+func same(a, b redis.XMessage) bool { return a.ID == b.ID && maps.Equal(a.Values, b.Values) }
+
+// elapsed is the time since t. The monotonic clock stands still while a machine
+// is suspended, the wall clock can be set back: the longer one counts.
+func elapsed(t time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}

@@ -1,0 +1,428 @@
+// Package relay passes revocations on to services that have no Redis, as
+// Server-Sent Events to any number of readers.
+//
+// Call [New] with the source, a *denylist.List, keep [Relay.Run] running, and
+// let [Relay.ServeHTTP] answer those who may know: who that is, is the caller's
+// business. [Relay.Drain] ends all streams before a shutdown.
+//
+// The relay keeps a log of everything that is denied now. A reader first gets
+// that log, or what was added since the mark that it brings along, and then,
+// five times a second, a frame with what is new and with how old the relay's
+// knowledge is. A frame is made once for all readers. Signs of life are passed
+// on, never invented: a relay that has lost its source goes on sending, and its
+// readers see the ages grow.
+//
+// No reader waits for another. One that does not read fast enough is cut off
+// and comes back with its mark.
+//
+// The package does not decide what is denied, and forgets it when it ends.
+package relay
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/authapi/authapi/internal/partition"
+	"github.com/authapi/authapi/internal/wire"
+)
+
+// Source tells what is denied, as package verify describes it.
+type Source interface {
+	Follow(ctx context.Context,
+		denied func(kind, id string, until time.Time),
+		current func(partition int, age time.Duration),
+		trouble func(error))
+}
+
+// Options are for whoever needs other limits; the zero value is good.
+type Options struct {
+	// MaxReaders is how many may read at the same time; default 10,000. A
+	// further one is answered 503.
+	MaxReaders int
+	// Lifetime is how long a stream lasts, up to a tenth less; default 15
+	// minutes. Readers compare clocks once for each stream, and clocks drift.
+	Lifetime time.Duration
+	// Trouble is told what goes wrong at the source, for a log.
+	Trouble func(error)
+}
+
+const (
+	frameEvery = 200 * time.Millisecond
+	// batch is how long a denial waits for others.
+	batch = 20 * time.Millisecond
+	// queue is how many frames a reader may be behind: about three seconds,
+	// after which it would not be up to date anyway.
+	queue = 16
+	// patience is how long a reader may take to accept what is written.
+	patience = 5 * time.Second
+	// overlap is how much further back than its mark a reader is served: the
+	// mark may be of another instance, whose clock goes differently. Instances
+	// are not ready if theirs are more than 10 s from that of Redis.
+	overlap = time.Minute
+	// sweepEvery is how often what has expired is dropped from the log.
+	sweepEvery = time.Minute
+)
+
+// Relay passes one source on. It is safe for concurrent use.
+type Relay struct {
+	source  Source
+	options Options
+	began   time.Time
+	news    chan struct{} // full if there are denials to send
+
+	mu       sync.Mutex
+	log      []entry       // in the order of learning; what is in it never changes
+	sent     int           // how much of the log the readers have been sent
+	until    map[key]int64 // the end of each denial in the log, the latest one
+	learned  uint64
+	current  [partition.Count]time.Time
+	serving  int // streams, those included that have not caught up
+	readers  map[*reader]struct{}
+	draining bool
+}
+
+// entry is a denial in the log. An id that was denied again, for longer, has
+// two.
+type entry struct {
+	key
+	until   int64 // Unix seconds
+	number  uint64
+	learned int64 // Unix ms
+}
+
+type key struct{ kind, id string }
+
+// reader is a stream that has caught up. Its channel is closed by whoever
+// removes it.
+type reader struct{ frames chan []byte }
+
+// New returns a relay that has nothing to pass on until [Relay.Run].
+func New(s Source, o Options) *Relay {
+	o.MaxReaders = cmp.Or(o.MaxReaders, 10_000)
+	o.Lifetime = cmp.Or(o.Lifetime, 15*time.Minute)
+	if o.Trouble == nil {
+		o.Trouble = func(error) {}
+	}
+	return &Relay{
+		source: s, options: o, began: time.Now(),
+		news:    make(chan struct{}, 1),
+		until:   map[key]int64{},
+		readers: map[*reader]struct{}{},
+	}
+}
+
+// Run follows the source until ctx ends, and then ends all streams.
+func (r *Relay) Run(ctx context.Context) {
+	defer r.Drain()
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { r.source.Follow(ctx, r.learn, r.confirm, r.options.Trouble) })
+
+	tick, sweep := time.NewTicker(frameEvery), time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep.C:
+			r.sweep(time.Now())
+			continue
+		case <-tick.C:
+		case <-r.news:
+			time.Sleep(batch)
+		}
+		r.send()
+	}
+}
+
+// Drain ends all streams and begins no more.
+func (r *Relay) Drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining = true
+	for reader := range r.readers {
+		r.remove(reader)
+	}
+}
+
+// Readers returns how many streams there are.
+func (r *Relay) Readers() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.serving
+}
+
+// Len returns how many ids are denied.
+func (r *Relay) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.until)
+}
+
+func (r *Relay) learn(kind, id string, until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := key{kind, id}
+	if last, known := r.until[k]; known && last >= until.Unix() {
+		return
+	}
+	r.learned++
+	r.until[k] = until.Unix()
+	r.log = append(r.log, entry{k, until.Unix(), r.learned, time.Now().UnixMilli()})
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Relay) confirm(p int, age time.Duration) {
+	if p < 0 || p >= partition.Count || age < 0 {
+		return
+	}
+	at := time.Now().Add(-age)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at.After(r.current[p]) {
+		r.current[p] = at
+	}
+}
+
+// frame says how old the relay's knowledge is. The mark is a moment up to which
+// everything has been passed on, zero if there is none. The lock is held.
+func (r *Relay) frame() (f wire.Frame, mark time.Time) {
+	now := time.Now()
+	f.Clock = now.Sub(r.began).Milliseconds()
+	mark = now
+	for p, at := range r.current {
+		if at.IsZero() {
+			f.Ages[p] = wire.Unknown
+			mark = time.Time{}
+			continue
+		}
+		// Rounded up, and by both clocks: one stands still while the machine is
+		// suspended, the other can be set back.
+		age := max(now.Sub(at), now.Round(0).Sub(at.Round(0)))
+		f.Ages[p] = age.Milliseconds() + 1
+		if !mark.IsZero() && now.Add(-age).Before(mark) {
+			mark = now.Add(-age)
+		}
+	}
+	return f, mark
+}
+
+// send makes one frame, or several if much is new, and gives it to all readers.
+func (r *Relay) send() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		f, mark := r.frame()
+		news := r.log[r.sent:]
+		more := len(news) > wire.MaxDenials
+		if more {
+			news = news[:wire.MaxDenials]
+			incomplete(&f, &mark)
+		}
+		r.sent += len(news)
+		if len(r.readers) > 0 {
+			event := encode(&f, mark, news)
+			for reader := range r.readers {
+				select {
+				case reader.frames <- event:
+				default: // too slow
+					r.remove(reader)
+				}
+			}
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// incomplete makes a frame claim nothing: more follows.
+func incomplete(f *wire.Frame, mark *time.Time) {
+	for p := range f.Ages {
+		f.Ages[p] = wire.Unknown
+	}
+	*mark = time.Time{}
+}
+
+func encode(f *wire.Frame, mark time.Time, news []entry) []byte {
+	f.Denied = make([]wire.Denial, len(news))
+	for i, e := range news {
+		f.Denied[i] = wire.Denial{Kind: e.kind, ID: e.id, Until: e.until}
+	}
+	event, err := wire.Event(f, mark)
+	if err != nil {
+		panic(err) // it consists of numbers and strings
+	}
+	return event
+}
+
+// remove ends a stream. The lock is held.
+func (r *Relay) remove(reader *reader) {
+	if _, there := r.readers[reader]; there {
+		delete(r.readers, reader)
+		close(reader.frames)
+	}
+}
+
+// sweep makes a new log without what has expired, and without what was denied
+// again for longer.
+func (r *Relay) sweep(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var kept []entry
+	sent := 0
+	for i, e := range r.log {
+		if e.until <= now.Unix() {
+			if r.until[e.key] == e.until {
+				delete(r.until, e.key)
+			}
+			continue
+		}
+		if e.until < r.until[e.key] {
+			continue
+		}
+		kept = append(kept, e)
+		if i < r.sent {
+			sent++
+		}
+	}
+	r.log, r.sent = kept, sent
+}
+
+// ServeHTTP sends the stream of Server-Sent Events until the client goes, the
+// stream has lasted long enough, or the relay drains. With Last-Event-ID it
+// begins a little before that mark, else with everything that is denied. A
+// relay that is full or drains answers 503.
+func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	if req.Method == http.MethodHead {
+		header.Set("Content-Type", "text/event-stream")
+		return
+	}
+	if !r.admit() {
+		header.Set("Content-Type", "application/json")
+		header.Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, `{"error":"temporarily_unavailable","error_description":"no further reader can be served here now, try again"}`)
+		return
+	}
+	defer r.dismiss()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("X-Accel-Buffering", "no") // nginx would collect frames
+
+	control := http.NewResponseController(w)
+	// The server's time-outs are for requests that end. Reading would take its
+	// own for the client's going away.
+	_ = control.SetReadDeadline(time.Time{})
+	write := func(event []byte) bool {
+		_ = control.SetWriteDeadline(time.Now().Add(patience))
+		if _, err := w.Write(event); err != nil {
+			return false
+		}
+		return control.Flush() == nil
+	}
+	reader := r.catchUp(req, write)
+	if reader == nil {
+		return
+	}
+	defer r.leave(reader)
+	end := time.NewTimer(r.options.Lifetime - rand.N(r.options.Lifetime/10+1))
+	defer end.Stop()
+	for {
+		select {
+		case <-req.Context().Done():
+			return
+		case <-end.C:
+			return
+		case event, ok := <-reader.frames:
+			if !ok || !write(event) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Relay) admit() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining || r.serving >= r.options.MaxReaders {
+		return false
+	}
+	r.serving++
+	return true
+}
+
+func (r *Relay) dismiss() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.serving--
+}
+
+// catchUp writes the log, and registers the reader for what comes after it. A
+// large log takes a slow reader a while; meanwhile nothing queues up for it. It
+// returns nil if the stream has ended.
+//
+// The frames claim nothing about ages: those that come after them do. The first
+// is sent at once, even if there is nothing in it, to start the reader's clock.
+func (r *Relay) catchUp(req *http.Request, write func([]byte) bool) *reader {
+	var from int64 // Unix ms
+	if mark, ok := wire.ParseMark(req.Header.Get("Last-Event-ID")); ok && !mark.After(time.Now()) {
+		from = mark.Add(-overlap).UnixMilli()
+	}
+	var news []entry
+	last := uint64(0)
+	for {
+		f := wire.Frame{Clock: time.Since(r.began).Milliseconds()}
+		var mark time.Time
+		incomplete(&f, &mark)
+		if !write(encode(&f, mark, news)) {
+			return nil
+		}
+		news = news[:0]
+		for len(news) == 0 {
+			log, reader := r.after(last)
+			if len(log) == 0 {
+				return reader
+			}
+			for len(log) > 0 && len(news) < wire.MaxDenials {
+				if log[0].learned >= from {
+					news = append(news, log[0])
+				}
+				last, log = log[0].number, log[1:]
+			}
+		}
+	}
+}
+
+// after returns what the readers have been sent of the log behind an entry. If
+// that is nothing, it registers a reader: what comes then and what was returned
+// before are together everything.
+func (r *Relay) after(number uint64) ([]entry, *reader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sent := r.log[:r.sent:r.sent]
+	i, _ := slices.BinarySearchFunc(sent, number+1, func(e entry, n uint64) int { return cmp.Compare(e.number, n) })
+	if i < len(sent) || r.draining {
+		return sent[i:], nil
+	}
+	reader := &reader{make(chan []byte, queue)}
+	r.readers[reader] = struct{}{}
+	return nil, reader
+}
+
+func (r *Relay) leave(reader *reader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.remove(reader)
+}
