@@ -251,8 +251,8 @@ func (j *JWKS) expire() {
 	if j.set.Load() == nil || j.now().since(j.confirmed) < maxKeySetAge {
 		return
 	}
+	j.set.Store(nil) // first of all: who is told of it may take its time
 	j.trouble(fmt.Errorf("those known were dropped, since they were not confirmed for %v", maxKeySetAge))
-	j.set.Store(nil)
 }
 
 func (j *JWKS) trouble(err error) {

@@ -1012,7 +1012,14 @@ func TestJWKSKeepsTheSetForADayOfTrouble(t *testing.T) {
 			time.Sleep(4 * time.Second)
 			io.WriteString(w, jwksDocument(t, key))
 		})
-		j := jwksAt(t, i, verify.JWKSConfig{Report: reports.report})
+		var known atomic.Pointer[verify.JWKS]
+		j := jwksAt(t, i, verify.JWKSConfig{Report: func(err error) {
+			if strings.Contains(err.Error(), "24h") && known.Load().KeySet() != nil {
+				t.Error("the old set is used until it was reported")
+			}
+			reports.report(err)
+		}})
+		known.Store(j)
 		time.Sleep(time.Hour)
 		set := jwksSettled(j)
 		i.answers(jwksStatus(http.StatusInternalServerError))

@@ -45,8 +45,10 @@ const (
 	// answerTimeout is how long a connection may take to bring the first frame.
 	answerTimeout = 5 * time.Second
 
+	// While a service waits, it does not know what is revoked: better many
+	// attempts than a long silence after the issuer is back.
 	firstBackoff = 100 * time.Millisecond
-	maxBackoff   = 5 * time.Second
+	maxBackoff   = 2 * time.Second
 	// sameTrouble is how long trouble that stays the same is kept back.
 	sameTrouble = 10 * time.Second
 )
@@ -83,11 +85,12 @@ func (r *Remote) Follow(ctx context.Context,
 	var last string
 	var reported time.Time
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if s.frames > 0 {
+		if time.Since(began) > maxBackoff {
 			backoff = firstBackoff
 		}
 		var wait retryAfter
