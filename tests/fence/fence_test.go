@@ -41,6 +41,7 @@ func TestArrows(t *testing.T) {
 		"internal/wire":       {"internal/partition"},
 		"relay":               {"internal/partition", "internal/wire"},
 		"verify":              {"internal/partition", "internal/strictjson", "internal/wire", "tokens"},
+		"authtest":            {"internal/partition", "relay", "tokens", "verify"},
 		"examples/notes":      {"verify"},
 		"api":                 {"", "denylist", "internal/strictjson", "refresh", "tokens", "users", "verify"},
 		"cmd/authapi":         {"api", "denylist", "internal/redisconn", "keyring", "refresh", "relay", "tokens", "users"},
@@ -70,17 +71,19 @@ func short(path string) string {
 
 // TestReach: what a package must not reach, through however many imports.
 func TestReach(t *testing.T) {
+	server := []string{
+		"github.com/redis/", "github.com/go-chi/", "github.com/alicebob/",
+		module + "/api", module + "/refresh", module + "/denylist", module + "/keyring", module + "/users", module + "/cmd",
+	}
 	for _, c := range []struct {
 		from, why string
 		never     []string
 	}{
-		{"verify", "services import it: they must compile neither the server nor its Redis client", []string{
-			"github.com/redis/", "github.com/go-chi/", "github.com/alicebob/",
-			module + "/api", module + "/refresh", module + "/denylist", module + "/keyring", module + "/users", module + "/cmd",
-		}},
+		{"verify", "services import it: they must compile neither the server nor its Redis client", server},
+		{"authtest", "the tests of services import it: the same", server},
 		{"tokens", "a token is the same whoever carries it", []string{"net/http", "github.com/redis/", "github.com/go-chi/"}},
 		{"cmd/authapi", "test code does not belong into what runs in production", []string{
-			"testing", module + "/tests", module + "/internal/redistest",
+			"testing", module + "/tests", module + "/internal/redistest", module + "/authtest",
 			"github.com/getkin/", "github.com/anishathalye/", "pgregory.net/", "go.uber.org/goleak", "github.com/google/go-cmp",
 		}},
 		{"users", "whoever changes a user ends sessions too, and that is arranged above", []string{module + "/refresh", module + "/denylist"}},
