@@ -8,12 +8,14 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/relay"
@@ -83,8 +85,10 @@ func serve(ctx context.Context, p program) error {
 		return err
 	}
 	go keys.Follow(running, followEvery, func(err error) { logger.Error("signing keys", "error", err) })
-	go s.denied.Beat(running, func(err error) { logger.Error("signs of life", "error", err) })
-	revocations := relay.New(s.denied, relay.Options{})
+	go s.denied.Beat(running, seldom(func(err error) { logger.Error("cannot give signs of life to verifiers", "error", err) }))
+	revocations := relay.New(s.denied, relay.Options{
+		Trouble: seldom(func(err error) { logger.Error("cannot follow the revocations", "error", err) }),
+	})
 	go revocations.Run(running)
 	var admit func(http.Handler) http.Handler
 	if c.embedded {
@@ -127,6 +131,23 @@ const (
 	followEvery  = 200 * time.Millisecond
 	inspectEvery = 30 * time.Second
 )
+
+// seldom passes on one error in ten seconds: when Redis is away, sixteen
+// partitions have the same to say. That a feed's history has changed is passed
+// on each time, since something has been lost then.
+func seldom(report func(error)) func(error) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(last) < 10*time.Second && !errors.Is(err, denylist.ErrHistory) {
+			return
+		}
+		last = time.Now()
+		report(err)
+	}
+}
 
 // watch repeats the inspection of Redis while the service runs: a failover may
 // lead to a server with another policy, and clocks drift. An instance whose
