@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,20 +119,28 @@ func TestTroubleIsReportedAndNotTooOften(t *testing.T) {
 	}, "redis")
 }
 
+// They end within a second although commands are under way, and without
+// complaint.
 func TestFollowAndBeatEndWithTheirContext(t *testing.T) {
 	alongside(t, func(t *testing.T, h house) {
-		stopBeat := beat(t, h.List)
+		var reports atomic.Int64
+		stopBeat := background(t, func(ctx context.Context) { h.Beat(ctx, func(error) { reports.Add(1) }) })
 		w, stop := follow(t, h.List)
 		w.untilCurrent(t, h.server)
+		h.server.Pause()
+		time.Sleep(300 * time.Millisecond)
 		_, before := w.told()
+		reported := reports.Load()
 		began := time.Now()
-		stop()
-		stopBeat()
-		if took := time.Since(began); took > 2*time.Second {
+		var both sync.WaitGroup
+		both.Go(stop)
+		both.Go(stopBeat)
+		both.Wait()
+		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("took %v", took)
 		}
-		if _, after := w.told(); len(after) > len(before) {
-			t.Errorf("the end is reported as trouble: %v", after[len(before):])
+		if _, after := w.told(); len(after) > len(before) || reports.Load() > reported {
+			t.Errorf("the end is reported as trouble, %d times by Beat, and %v", reports.Load()-reported, after[len(before):])
 		}
 	}, "miniredis", "redis")
 }

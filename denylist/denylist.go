@@ -1,16 +1,27 @@
-// Package denylist keeps the ids of revoked tokens in Redis until the last
-// token that they deny has expired.
+// Package denylist keeps the ids of revoked tokens, sessions and signing keys in
+// Redis until the last token that they deny has expired.
 //
-// Call [New], then [List.Add] to deny an id and [List.Denied] to ask, in one
-// round trip, whether an access token is denied by its session or by itself.
+// Call [New], then [List.Add] or [List.AddKey] to deny an id. There are two ways
+// to ask: [List.Denied], one round trip for each access token, or
+// [List.Follow], which tells a copy in memory (verify.Replica) of every denial
+// within a second. Whoever denies must also run [List.Beat], or those who follow
+// cannot tell quiet from dead.
 //
 // An entry is a key that exists; it expires on its own. The script that writes
-// it also appends a line to the partition's feed, a stream from which
-// verifiers keep a copy. Other scripts that deny tokens as part of a larger
-// change (ending a session) use the same piece of [Lua].
+// it also appends a line to the partition's feed, a stream. Other scripts that
+// deny tokens as part of a larger change (ending a session) use the same piece
+// of [Lua].
 //
-// The package does not end sessions and does not look into tokens. It always
-// asks the primary: a replica may not have heard of a denial yet.
+// A follower polls the feed of each partition, always from the last line it
+// knows: as long as that line is there, its history is that of the feed. How old
+// its knowledge is it takes from the beats, which are keys beside the feed that
+// say when they were written: a Redis that has been deposed and does not know it
+// still answers, but is written to no more.
+//
+// The package does not end sessions and does not look into tokens. Denied asks
+// the primary: a replica may not have heard of a denial yet. If a deposed primary
+// still has an instance at its side that beats, a follower there cannot know;
+// min-replicas-to-write and min-replicas-max-lag in Redis bound how long.
 package denylist
 
 import (

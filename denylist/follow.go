@@ -38,7 +38,7 @@ const (
 var ErrHistory = errors.New("the feed's history changed, read again")
 
 var (
-	errLine   = errors.New("line of the feed cannot be understood")
+	errLine   = errors.New("lines of the feed cannot be understood")
 	errSilent = errors.New("no new beats: nobody is writing them, or this Redis is no longer the one they are written to")
 	errEcho   = errors.New("Redis answered another question than was asked")
 )
@@ -164,16 +164,16 @@ func (f *follower) poll(ctx context.Context) (more bool, err error) {
 		}
 		lines = lines[1:]
 	}
-	bad := 0
+	bad, lastBad := 0, ""
 	for _, line := range lines {
 		if !f.read(line) {
-			bad++
+			bad, lastBad = bad+1, line.ID
 		}
 		f.last = line
 	}
 	switch {
 	case bad > 0:
-		return false, fmt.Errorf("%w: %d of those up to %s", errLine, bad, f.last.ID)
+		return false, fmt.Errorf("%w: %d, the last is %s", errLine, bad, lastBad)
 	case len(feed.Val()) == page:
 		return true, nil
 	}

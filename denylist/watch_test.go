@@ -128,6 +128,12 @@ func (w *watch) least() time.Duration {
 	return w.youngest
 }
 
+func (w *watch) knownIn(p partition.ID) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known[p]
+}
+
 func (w *watch) age() time.Duration { return time.Since(w.knownTo()) }
 
 func (w *watch) signsOfLife() (n int) {
