@@ -40,7 +40,7 @@ var ErrHistory = errors.New("the feed's history changed, read again")
 var (
 	errLine   = errors.New("lines of the feed cannot be understood")
 	errSilent = errors.New("no new beats: nobody is writing them, or this Redis is no longer the one they are written to")
-	errEcho   = errors.New("Redis answered another question than was asked")
+	errEcho   = errors.New("the answer is to another question than was asked")
 )
 
 // Follow reports what is denied, now and from now on, until ctx ends; it
