@@ -1,11 +1,11 @@
 package denylist
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -34,8 +34,6 @@ var (
 	//go:embed beat.lua
 	beatLua string
 
-	// On a full Redis denying goes on, and so must the signs of life, or every
-	// verifier would take the feed for dead.
 	setBeat = script.New(beatLua, script.OnFullRedis)
 )
 
@@ -48,24 +46,19 @@ var (
 // seconds; the partitions call report at the same time. The client must heed
 // the deadlines of contexts (ContextTimeoutEnabled).
 func (l *List) Beat(ctx context.Context, report func(error)) {
-	everywhere(func(p partition.ID) {
-		trouble := troubleOf(p, report)
-		// Instances that started together, and partitions of one server, do not
-		// all ask at the same moment.
-		pause(ctx, rand.N(beatEvery))
-		ticker := time.NewTicker(beatEvery)
-		defer ticker.Stop()
-		for ctx.Err() == nil {
-			if err := l.beat(ctx, p); err != nil && ctx.Err() == nil {
-				trouble.report(fmt.Errorf("beat: %w", err))
-				l.reload(ctx)
-			}
-			select {
-			case <-ctx.Done():
-			case <-ticker.C:
-			}
+	var troubles [partition.Count]*trouble
+	for p := range troubles {
+		troubles[p] = troubleOf(partition.ID(p), report)
+	}
+	failed := func(p partition.ID, err error) {
+		if ctx.Err() == nil {
+			troubles[p].report(fmt.Errorf("beat: %w", err))
+			l.reload(ctx)
 		}
-	})
+	}
+	l.rounds(ctx, beatEvery, func(ctx context.Context, node redis.UniversalClient, there []partition.ID) {
+		l.beat(ctx, node, there, failed)
+	}, failed)
 }
 
 // beat writes the time of the server, unless the present beat is young.
@@ -73,28 +66,49 @@ func (l *List) Beat(ctx context.Context, report func(error)) {
 // The time is asked for first and sent back, so that a beat that was delayed on
 // its way (its server stood still and has been deposed meanwhile) says when it
 // began and not when it arrived.
-func (l *List) beat(ctx context.Context, p partition.ID) error {
+func (l *List) beat(ctx context.Context, node redis.UniversalClient, there []partition.ID, failed func(partition.ID, error)) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	node, err := l.node(ctx, p)
-	if err != nil {
-		return err
+	look := node.Pipeline()
+	clock := look.Time(ctx)
+	last := make([]*redis.StringCmd, len(there))
+	for i, p := range there {
+		last[i] = look.Get(ctx, l.keys.Beat(p))
 	}
-	pipe := node.Pipeline()
-	last, clock := pipe.Get(ctx, l.keys.Beat(p)), pipe.Time(ctx)
-	_, _ = pipe.Exec(ctx) // the commands have their errors
-	if err := last.Err(); err != nil && !errors.Is(err, redis.Nil) {
-		return err
-	}
-	if err := clock.Err(); err != nil {
-		return err
-	}
+	_, _ = look.Exec(ctx) // the commands have their errors
 	now := clock.Val().UnixMilli()
-	// What is no number, or of the future since the clock was set back, is
-	// overwritten.
-	ms, _ := strconv.ParseInt(last.Val(), 10, 64)
-	if age := now - ms; 0 <= age && age < beatAge.Milliseconds() {
-		return nil
+	var due []partition.ID
+	for i, p := range there {
+		err := cmp.Or(clock.Err(), last[i].Err())
+		if err != nil && !errors.Is(err, redis.Nil) {
+			failed(p, err)
+			continue
+		}
+		// What is no number, or of the future since the clock was set back, is
+		// overwritten.
+		ms, _ := strconv.ParseInt(last[i].Val(), 10, 64)
+		if age := now - ms; age < 0 || age >= beatAge.Milliseconds() {
+			due = append(due, p)
+		}
 	}
-	return setBeat.Run(ctx, node, []string{l.keys.Beat(p)}, now, beatTTL.Milliseconds()).Err()
+	if len(due) == 0 {
+		return
+	}
+	write := node.Pipeline()
+	written := make([]*redis.StatusCmd, len(due))
+	for i, p := range due {
+		written[i] = write.Set(ctx, l.keys.Beat(p), now, beatTTL)
+	}
+	_, _ = write.Exec(ctx)
+	for i, p := range due {
+		err := written[i].Err()
+		// On a full Redis denying goes on, and so must the signs of life, or
+		// every verifier would take the feed for dead. A script may write there.
+		if redis.HasErrorPrefix(err, "OOM") {
+			err = setBeat.Run(ctx, node, []string{l.keys.Beat(p)}, now, beatTTL.Milliseconds()).Err()
+		}
+		if err != nil {
+			failed(p, err)
+		}
+	}
 }

@@ -155,7 +155,7 @@ func TestRow34Failover(t *testing.T) {
 	replica.Advance(-30 * time.Second)
 	link := replicate(t, primary, replica)
 	client := redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: "mymaster", SentinelAddrs: []string{redistest.Sentinel(t, primary, 300*time.Millisecond)},
+		MasterName: "mymaster", SentinelAddrs: []string{redistest.Sentinel(t, primary, 500*time.Millisecond)},
 		DialTimeout: time.Second, DialerRetries: 1, ContextTimeoutEnabled: true,
 	})
 	t.Cleanup(func() { client.Close() })

@@ -1,12 +1,12 @@
 package denylist
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
-	randv2 "math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -19,9 +19,9 @@ import (
 const (
 	pollEvery = 200 * time.Millisecond
 
-	// page is how many lines are read at once. Redis does nothing else for
-	// about half a millisecond.
-	page = 1000
+	// page is how many lines of each partition are read at once: Redis does
+	// nothing else for some two milliseconds.
+	page = 250
 
 	// ahead is how far a beat may lie in the future of the server that it is
 	// read from: a replica's clock, or one that was just set back a little.
@@ -44,8 +44,7 @@ var (
 )
 
 // Follow reports what is denied, now and from now on, until ctx ends; it
-// satisfies verify.Source. It calls the functions from a goroutine for each
-// partition.
+// satisfies verify.Source. It calls the functions from several goroutines.
 //
 // denied is told of each line of the feed: an id of a kind, and until when it is
 // denied. After a start or a change of history that is everything of the last
@@ -67,16 +66,25 @@ func (l *List) Follow(ctx context.Context,
 	current func(partition int, age time.Duration),
 	trouble func(error),
 ) {
-	everywhere(func(p partition.ID) {
-		f := &follower{
-			list: l, partition: p,
+	var followers [partition.Count]*follower
+	for p := range followers {
+		followers[p] = &follower{
+			list: l, partition: partition.ID(p),
 			denied:  denied,
-			current: func(age time.Duration) { current(int(p), age) },
-			trouble: troubleOf(p, trouble),
+			current: func(age time.Duration) { current(p, age) },
+			trouble: troubleOf(partition.ID(p), trouble),
 			heard:   time.Now(),
 		}
-		f.follow(ctx)
-	})
+	}
+	l.rounds(ctx, pollEvery, func(ctx context.Context, node redis.UniversalClient, there []partition.ID) {
+		var asking []*follower
+		for _, p := range there {
+			asking = append(asking, followers[p])
+		}
+		for len(asking) > 0 && ctx.Err() == nil {
+			asking = poll(ctx, node, asking)
+		}
+	}, func(p partition.ID, err error) { followers[p].failed(ctx, err) })
 }
 
 // A follower reads the feed of one partition.
@@ -92,71 +100,85 @@ type follower struct {
 	heard time.Time      // when that was new
 }
 
-func (f *follower) follow(ctx context.Context) {
-	// The first pause puts the partitions out of step.
-	wait := randv2.N(pollEvery)
-	for ctx.Err() == nil {
-		more, err := f.poll(ctx)
-		if ctx.Err() != nil {
-			return
+// answer is what a server says to one follower.
+type answer struct {
+	beat *redis.StringCmd
+	feed *redis.XMessageSliceCmd
+}
+
+// poll lets followers of partitions on one server read a page each. It returns
+// those for whom there is more to read at once.
+func poll(ctx context.Context, node redis.UniversalClient, followers []*follower) (more []*follower) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	question, sent := rand.Text(), time.Now()
+	// A pipeline runs on one connection in this order.
+	pipe := node.Pipeline()
+	echo, clock := pipe.Echo(limited, question), pipe.Time(limited)
+	answers := make([]answer, len(followers))
+	for i, f := range followers {
+		answers[i] = f.ask(limited, pipe)
+	}
+	_, _ = pipe.Exec(limited) // the commands have their errors
+	err := cmp.Or(echo.Err(), clock.Err())
+	// A connection whose replies have shifted would show the past, or another
+	// partition, as this one's present.
+	if err == nil && echo.Val() != question {
+		err = errEcho
+	}
+	for i, f := range followers {
+		unread, err := false, err
+		if err == nil {
+			unread, err = f.take(answers[i], sent, clock.Val())
 		}
 		if err != nil {
-			f.trouble.report(fmt.Errorf("follow the feed: %w", err))
-			f.list.reload(ctx)
-		} else if more {
-			continue
+			f.failed(ctx, err)
+		} else if unread {
+			more = append(more, f)
 		}
-		pause(ctx, wait)
-		wait = pollEvery
+	}
+	return more
+}
+
+func (f *follower) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		f.trouble.report(fmt.Errorf("follow the feed: %w", err))
+		f.list.reload(ctx)
 	}
 }
 
-// poll reads a page of the feed, and reports whether there is more to read at
-// once.
+// ask asks for the beat first: what was denied before it is then in the range.
 //
-// It begins with the last line of the page before. Ids only grow in a stream:
-// as long as this very line is there, nothing was put in before it, whatever
-// clocks and failovers did. So an error need not start the reading anew.
-func (f *follower) poll(ctx context.Context) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	node, err := f.list.node(ctx, f.partition)
-	if err != nil {
+// The range begins with the last line of the page before. Ids only grow in a
+// stream: as long as this very line is there, nothing was put in before it,
+// whatever clocks and failovers did. So an error need not start the reading
+// anew.
+func (f *follower) ask(ctx context.Context, pipe redis.Pipeliner) answer {
+	return answer{
+		beat: pipe.Get(ctx, f.list.keys.Beat(f.partition)),
+		feed: pipe.XRangeN(ctx, f.list.keys.Feed(f.partition), cmp.Or(f.last.ID, "-"), "+", page),
+	}
+}
+
+// take reports whether there is more to read at once.
+func (f *follower) take(a answer, sent, clock time.Time) (more bool, err error) {
+	if err := a.beat.Err(); err != nil && !errors.Is(err, redis.Nil) {
 		return false, err
 	}
-	start := "-"
-	if f.last.ID != "" {
-		start = f.last.ID
+	if err := a.feed.Err(); err != nil {
+		return false, err
 	}
-	question, sent := rand.Text(), time.Now()
-	// A pipeline runs on one connection in this order. The beat comes before
-	// the range: what was denied before the beat is then in the range.
-	pipe := node.Pipeline()
-	echo := pipe.Echo(ctx, question)
-	clock := pipe.Time(ctx)
-	beat := pipe.Get(ctx, f.list.keys.Beat(f.partition))
-	feed := pipe.XRangeN(ctx, f.list.keys.Feed(f.partition), start, "+", page)
-	_, _ = pipe.Exec(ctx) // the commands have their errors
-	for _, cmd := range []redis.Cmder{echo, clock, beat, feed} {
-		if err := cmd.Err(); err != nil && !(cmd == beat && errors.Is(err, redis.Nil)) {
-			return false, err
-		}
-	}
-	// A connection whose replies have shifted would show the past, or another
-	// partition, as this one's present.
-	if echo.Val() != question {
-		return false, errEcho
-	}
+	beat, lines := a.beat.Val(), a.feed.Val()
+	full := len(lines) == page
 
 	// The first beat is not known to be new: after a clock was set back, one that
 	// nobody has followed up for long can look young.
 	if f.beat == "" {
-		f.beat = beat.Val()
+		f.beat = beat
 	}
-	lines := feed.Val()
 	if f.last.ID != "" {
 		if len(lines) == 0 || !same(lines[0], f.last) {
-			if !outlived(f.last.ID, clock.Val()) {
+			if !outlived(f.last.ID, clock) {
 				f.trouble.report(ErrHistory)
 			}
 			f.last = redis.XMessage{}
@@ -174,10 +196,10 @@ func (f *follower) poll(ctx context.Context) (more bool, err error) {
 	switch {
 	case bad > 0:
 		return false, fmt.Errorf("%w: %d, the last is %s", errLine, bad, lastBad)
-	case len(feed.Val()) == page:
+	case full:
 		return true, nil
 	}
-	return false, f.listen(beat.Val(), sent, clock.Val())
+	return false, f.listen(beat, sent, clock)
 }
 
 // read reports whether the line was understood. If it says whom it denies but

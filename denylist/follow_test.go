@@ -72,9 +72,13 @@ func TestStartReadsEverythingOfTheLastHour(t *testing.T) {
 			for i := range n {
 				age := horizon - time.Minute - time.Duration(i)*time.Second
 				pipe.XAdd(t.Context(), line(h.keys.Feed(partition.ID(p)), now.Add(-age).UnixMilli(), fmt.Sprint(p, ".", i)))
-			}
-			if _, err := pipe.Exec(t.Context()); err != nil {
-				t.Fatal(err)
+				// A pipeline that takes longer than the client waits is sent again.
+				if pipe.Len() < 200 && i < n-1 {
+					continue
+				}
+				if _, err := pipe.Exec(t.Context()); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		beat(t, h.List)
@@ -142,9 +146,10 @@ func TestCurrentIsNeverAnOverstatement(t *testing.T) {
 			}, func(error) {})
 		})
 		var writers sync.WaitGroup
+		var enough atomic.Bool
 		for i := range 4 {
 			writers.Go(func() {
-				for n, end := 0, time.Now().Add(1500*time.Millisecond); time.Now().Before(end); n++ {
+				for n := 0; !enough.Load(); n++ {
 					id := fmt.Sprint(i, ".", n)
 					if err := h.Add(t.Context(), denylist.Token, sid, id, h.server.Now().Add(time.Hour)); err != nil {
 						t.Error(err)
@@ -156,10 +161,16 @@ func TestCurrentIsNeverAnOverstatement(t *testing.T) {
 				}
 			})
 		}
+		until(t, h.server, "it is current", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return claims > 5
+		})
+		enough.Store(true)
 		writers.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		if claims < 3 || wrong > 0 {
+		if wrong > 0 {
 			t.Errorf("in %d reports %d of %d denials were missing", claims, wrong, len(made))
 		}
 	}, "redis")
@@ -376,7 +387,7 @@ func TestBeatFarAheadOfTheClockIsTrouble(t *testing.T) {
 	alongside(t, func(t *testing.T, h house) {
 		w, _ := follow(t, h.List)
 		until(t, h.server, "trouble is reported", func() bool {
-			h.setBeats(t, time.Second)
+			h.setBeats(t, time.Minute)
 			_, others := w.told()
 			return len(others) >= partition.Count
 		})

@@ -166,7 +166,7 @@ func (w *watch) told() (histories int, others []error) {
 }
 
 // soon is far more than anything takes, unless the machine is busy.
-const soon = 10 * time.Second
+const soon = 20 * time.Second
 
 // until waits. The clock of the embedded server runs meanwhile, as that of the
 // others does.

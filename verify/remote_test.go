@@ -110,12 +110,19 @@ func listen(t testing.TB, url string) *heard {
 	return h
 }
 
-func eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(within); !holds(); time.Sleep(2 * time.Millisecond) {
+func within(d time.Duration, holds func() bool) bool {
+	for end := time.Now().Add(d); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", within, what)
+			return false
 		}
+	}
+	return true
+}
+
+func eventually(t testing.TB, d time.Duration, what string, holds func() bool) {
+	t.Helper()
+	if !within(d, holds) {
+		t.Fatalf("not within %v: %s", d, what)
 	}
 }
 
@@ -209,7 +216,7 @@ type hold struct {
 func (h hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reader, writer := io.Pipe()
 	go func() {
-		h.Handler.ServeHTTP(&piped{ResponseWriter: w, body: writer}, r)
+		h.Handler.ServeHTTP(piped{writer}, r)
 		writer.Close()
 	}()
 	type chunk struct {
@@ -243,14 +250,12 @@ func (h hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reader.Close()
 }
 
-type piped struct {
-	http.ResponseWriter
-	body io.Writer
-}
+// piped is a response of which only the body counts.
+type piped struct{ io.Writer }
 
-func (p *piped) Write(b []byte) (int, error) { return p.body.Write(b) }
-func (p *piped) WriteHeader(int)             {}
-func (p *piped) Flush()                      {}
+func (piped) Header() http.Header { return http.Header{} }
+func (piped) WriteHeader(int)     {}
+func (piped) Flush()              {}
 
 // What was held up on its way is as old as it is, and not as young as it looks.
 func TestRemoteNoticesDelay(t *testing.T) {
@@ -285,6 +290,7 @@ func TestRemoteRecovers(t *testing.T) {
 		t.Errorf("the redirect was followed, with Authorization %v", r.Header["Authorization"] != nil)
 	}))
 	defer elsewhere.Close()
+	var all sync.WaitGroup
 	for name, c := range map[string]struct {
 		answer  http.HandlerFunc
 		trouble string
@@ -295,8 +301,10 @@ func TestRemoteRecovers(t *testing.T) {
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}, "cannot answer now"},
-		"broken":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "answers 500"},
-		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, "answers 307"},
+		"broken": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "answers 500"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, "answers 307"},
 		"a page":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>hello</html>") }, "no event stream"},
 		"empty":    {func(w http.ResponseWriter, _ *http.Request) { event(w, "") }, "broke off"},
 		"no JSON":  {func(w http.ResponseWriter, _ *http.Request) { event(w, "data: {\n\n") }, "broke off"},
@@ -311,37 +319,46 @@ func TestRemoteRecovers(t *testing.T) {
 		}, "fell silent"},
 		"hangs up": {func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, "no answer"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var asked atomic.Int64
-			var mended atomic.Bool
-			began := time.Now()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r2 *http.Request) {
-				asked.Add(1)
-				if mended.Load() {
-					r.ServeHTTP(w, r2)
-					return
-				}
-				c.answer(w, r2)
-			}))
-			t.Cleanup(server.Close)
-			h := listen(t, server.URL)
-			t.Cleanup(server.CloseClientConnections)
-			eventually(t, 6*time.Second, "trouble", func() bool { return strings.Contains(h.troubles(), c.trouble) })
-			if h.age() < time.Hour {
-				t.Error("current all the same")
-			}
-			time.Sleep(time.Second)
-			// 100 ms, 200 ms, 400 ms ... with the latter half at random.
-			if n, most := asked.Load(), 4+int64(time.Since(began)/(500*time.Millisecond)); n > most {
-				t.Errorf("asked %d times in %v", n, time.Since(began))
-			}
-			if name == "busy" && asked.Load() > 3 {
-				t.Errorf("asked %d times in %v, against Retry-After", asked.Load(), time.Since(began))
-			}
-			mended.Store(true)
-			eventually(t, 10*time.Second, "up to date", func() bool { return h.age() < time.Second })
-		})
+		// All at once: mostly they wait.
+		server := httptest.NewUnstartedServer(nil)
+		all.Go(func() { recovers(t, name, server, c.answer, c.trouble, r) })
+	}
+	all.Wait()
+}
+
+func recovers(t *testing.T, name string, server *httptest.Server, answer http.HandlerFunc, trouble string, r *relay.Relay) {
+	var asked atomic.Int64
+	var mended atomic.Bool
+	began := time.Now()
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked.Add(1)
+		if mended.Load() {
+			r.ServeHTTP(w, req)
+			return
+		}
+		answer(w, req)
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+	h := listen(t, server.URL)
+	t.Cleanup(server.CloseClientConnections)
+	if !within(8*time.Second, func() bool { return strings.Contains(h.troubles(), trouble) }) {
+		t.Errorf("%s: no trouble, but %q", name, h.troubles())
+	}
+	if h.age() < time.Hour {
+		t.Errorf("%s: current all the same", name)
+	}
+	time.Sleep(time.Second)
+	// 100 ms, 200 ms, 400 ms ... with the latter half at random.
+	if n, most := asked.Load(), 4+int64(time.Since(began)/(500*time.Millisecond)); n > most {
+		t.Errorf("%s: asked %d times in %v", name, n, time.Since(began))
+	}
+	if name == "busy" && asked.Load() > 3 {
+		t.Errorf("asked %d times in %v, against Retry-After", asked.Load(), time.Since(began))
+	}
+	mended.Store(true)
+	if !within(10*time.Second, func() bool { return h.age() < time.Second }) {
+		t.Errorf("%s: not up to date", name)
 	}
 }
 

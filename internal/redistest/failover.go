@@ -36,7 +36,10 @@ func Sentinel(tb testing.TB, primary *Server, patience time.Duration) (addr stri
 		return startOnPort(clock, func(folder string) []string {
 			// A Sentinel keeps what it knows in its configuration file.
 			file := filepath.Join(folder, "sentinel.conf")
-			text := fmt.Sprintf("sentinel monitor mymaster %s %s 1\nsentinel down-after-milliseconds mymaster %d\n",
+			// On a busy machine a failover may fail. The next attempt comes after
+			// twice its time-out.
+			text := fmt.Sprintf("sentinel monitor mymaster %s %s 1\n"+
+				"sentinel down-after-milliseconds mymaster %d\nsentinel failover-timeout mymaster 1500\n",
 				host, port, patience.Milliseconds())
 			_ = os.WriteFile(file, []byte(text), 0o600) // Without it the Sentinel does not start.
 			return []string{file, "--sentinel"}
