@@ -7,26 +7,32 @@ import (
 	"github.com/authapi/authapi/internal/partition"
 )
 
-// BeatOnce writes a beat into one partition if one is due.
-func (l *List) BeatOnce(ctx context.Context, p partition.ID) (err error) {
-	node, err := l.node(ctx, p)
+// BeatOnce writes a beat into each of these partitions where one is due. They
+// must lie on one server.
+func (l *List) BeatOnce(ctx context.Context, there ...partition.ID) (err error) {
+	node, err := l.node(ctx, there[0])
 	if err == nil {
-		l.beat(ctx, node, []partition.ID{p}, func(_ partition.ID, e error) { err = e })
+		l.beat(ctx, node, there, func(_ partition.ID, e error) { err = e })
 	}
 	return err
 }
 
-// Poll returns a function that reads the feed of one partition once.
-func (l *List) Poll(p partition.ID, denied func(kind, id string, until time.Time)) func(context.Context) error {
+// Poll returns a function that reads a page of the feed of each partition. They
+// must lie on one server.
+func (l *List) Poll() func(context.Context) error {
 	var failed error
-	f := &follower{
-		list: l, partition: p, denied: denied, heard: time.Now(),
-		current: func(time.Duration) {}, trouble: troubleOf(p, func(err error) { failed = err }),
+	var all []*follower
+	for p := range partition.ID(partition.Count) {
+		all = append(all, &follower{
+			list: l, partition: p, heard: time.Now(),
+			denied: func(string, string, time.Time) {}, current: func(time.Duration) {},
+			trouble: troubleOf(p, func(err error) { failed = err }),
+		})
 	}
 	return func(ctx context.Context) error {
-		node, err := l.node(ctx, p)
+		node, err := l.node(ctx, 0)
 		if err == nil {
-			poll(ctx, node, []*follower{f})
+			poll(ctx, node, all)
 			err = failed
 		}
 		return err
