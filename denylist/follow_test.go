@@ -147,11 +147,12 @@ func TestCurrentIsNeverAnOverstatement(t *testing.T) {
 		})
 		var writers sync.WaitGroup
 		var enough atomic.Bool
+		exp := h.server.Now().Add(time.Hour)
 		for i := range 4 {
 			writers.Go(func() {
 				for n := 0; !enough.Load(); n++ {
 					id := fmt.Sprint(i, ".", n)
-					if err := h.Add(t.Context(), denylist.Token, sid, id, h.server.Now().Add(time.Hour)); err != nil {
+					if err := h.Add(t.Context(), denylist.Token, sid, id, exp); err != nil {
 						t.Error(err)
 						return
 					}
