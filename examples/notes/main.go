@@ -21,6 +21,11 @@ func main() {
 	}
 	http.Handle("GET /notes", guard.Middleware(http.HandlerFunc(list)))
 	http.Handle("DELETE /notes", guard.Require(verify.Policy{Roles: []string{"admin"}})(http.HandlerFunc(clear)))
+	http.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := guard.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	})
 	log.Fatal(http.ListenAndServe(cmp.Or(os.Getenv("ADDR"), "localhost:9090"), nil))
 }
 
