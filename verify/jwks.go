@@ -45,8 +45,8 @@ const (
 // and URL is needed; the zero value of the other fields is good.
 //
 // A URL is https, so that nobody on the way can put in keys of their own, or
-// http to a loopback host. It has no user info and no fragment. Redirects are
-// not followed.
+// http to a loopback host; see AllowHTTP. It has no user info and no fragment.
+// Redirects are not followed.
 type JWKSConfig struct {
 	// Issuer is the iss of the tokens, byte for byte. The keys are found by its
 	// metadata (RFC 8414).
@@ -57,6 +57,10 @@ type JWKSConfig struct {
 	// their own. Its transport must heed the context of a request. The default
 	// uses the proxies of the environment.
 	Client *http.Client
+	// AllowHTTP lets URLs be http to any host. It is for networks that protect
+	// what they carry, such as a service mesh: anywhere else, whoever sits on the
+	// way becomes the issuer.
+	AllowHTTP bool
 	// Every is how often the keys are fetched, or up to a tenth sooner: default
 	// 5 minutes, less than 24 hours. An issuer publishes a key before it signs;
 	// Every should be shorter than that (here: 15 minutes).
@@ -100,7 +104,7 @@ func NewJWKS(ctx context.Context, c JWKSConfig) (*JWKS, error) {
 	if (c.Issuer == "") == (c.URL == "") {
 		return nil, errors.New("verify: keys: exactly one of Issuer and URL is needed")
 	}
-	origin, err := parseURL(c.Issuer + c.URL)
+	origin, err := parseURL(c.Issuer+c.URL, c.AllowHTTP)
 	if err != nil {
 		return nil, fmt.Errorf("verify: keys: the URL %w", err)
 	}
@@ -372,7 +376,7 @@ func (j *JWKS) parseMetadata(document []byte) (*url.URL, error) {
 	if issuer != j.config.Issuer {
 		return nil, errors.New("it is of another issuer")
 	}
-	u, err := parseURL(keys)
+	u, err := parseURL(keys, j.config.AllowHTTP)
 	if err != nil {
 		return nil, fmt.Errorf("jwks_uri %w", err)
 	}
@@ -385,7 +389,7 @@ func (j *JWKS) parseMetadata(document []byte) (*url.URL, error) {
 }
 
 // parseURL accepts what keys may be fetched from. Errors do not quote it.
-func parseURL(text string) (*url.URL, error) {
+func parseURL(text string, allowHTTP bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "":
@@ -394,8 +398,8 @@ func parseURL(text string) (*url.URL, error) {
 		return nil, errors.New("holds a user name")
 	case strings.Contains(text, "#"):
 		return nil, errors.New("has a fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
-		return nil, errors.New("is not https; http is for loopback hosts")
+	case u.Scheme != "https" && (u.Scheme != "http" || !allowHTTP && !isLoopback(u.Hostname())):
+		return nil, errors.New("is not https; http is for loopback hosts, or needs AllowHTTP")
 	}
 	return u, nil
 }

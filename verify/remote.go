@@ -15,12 +15,16 @@ import (
 	"github.com/authapi/authapi/internal/wire"
 )
 
-// RemoteConfig says where the issuer publishes its revocations. All fields but
-// Client are needed.
+// RemoteConfig says where the issuer publishes its revocations. The URL and the
+// client's id and secret are needed.
 type RemoteConfig struct {
-	// URL is the issuer's /revocations: https, or http to a loopback host.
+	// URL is the issuer's /revocations: https, or http to a loopback host, see
+	// AllowHTTP.
 	// Redirects are not followed, since they could carry the secret elsewhere.
 	URL string
+	// AllowHTTP lets the URL be http to any host. It is for networks that protect
+	// what they carry, such as a service mesh.
+	AllowHTTP bool
 	// ClientID and ClientSecret are those of a client that may follow.
 	ClientID, ClientSecret string
 	// Client makes the requests, for whoever needs certificates or proxies of
@@ -55,7 +59,7 @@ const (
 
 // NewRemote returns the source. It fails only if the configuration is wrong.
 func NewRemote(c RemoteConfig) (*Remote, error) {
-	if _, err := parseURL(c.URL); err != nil {
+	if _, err := parseURL(c.URL, c.AllowHTTP); err != nil {
 		return nil, fmt.Errorf("verify: revocations: the URL %w", err)
 	}
 	if c.ClientID == "" || c.ClientSecret == "" {

@@ -387,22 +387,44 @@ func TestNewRemoteRefuses(t *testing.T) {
 	if _, err := verify.NewRemote(good); err != nil {
 		t.Fatal(err)
 	}
+	inside := good
+	inside.URL, inside.AllowHTTP = "http://authapi.internal:8080/revocations", true
+	if _, err := verify.NewRemote(inside); err != nil {
+		t.Errorf("http that was allowed: %v", err)
+	}
 	for name, change := range map[string]func(*verify.RemoteConfig){
-		"no URL":          func(c *verify.RemoteConfig) { c.URL = "" },
-		"http":            func(c *verify.RemoteConfig) { c.URL = "http://auth.example.com/revocations" },
-		"a user":          func(c *verify.RemoteConfig) { c.URL = "https://a:b@auth.example.com/revocations" },
-		"no id":           func(c *verify.RemoteConfig) { c.ClientID = "" },
-		"no secret":       func(c *verify.RemoteConfig) { c.ClientSecret = "" },
-		"a time-out":      func(c *verify.RemoteConfig) { c.Client = &http.Client{Timeout: time.Minute} },
-		"everything":      func(c *verify.RemoteConfig) { *c = verify.RemoteConfig{} },
-		"another scheme":  func(c *verify.RemoteConfig) { c.URL = "ftp://localhost/" },
-		"not a URL":       func(c *verify.RemoteConfig) { c.URL = "://" },
-		"loopback's name": func(c *verify.RemoteConfig) { c.URL = "http://localhost.example.com/" },
+		"ftp, allowed or not": func(c *verify.RemoteConfig) { c.URL, c.AllowHTTP = "ftp://authapi.internal/", true },
+		"no URL":              func(c *verify.RemoteConfig) { c.URL = "" },
+		"http":                func(c *verify.RemoteConfig) { c.URL = "http://auth.example.com/revocations" },
+		"a user":              func(c *verify.RemoteConfig) { c.URL = "https://a:b@auth.example.com/revocations" },
+		"no id":               func(c *verify.RemoteConfig) { c.ClientID = "" },
+		"no secret":           func(c *verify.RemoteConfig) { c.ClientSecret = "" },
+		"a time-out":          func(c *verify.RemoteConfig) { c.Client = &http.Client{Timeout: time.Minute} },
+		"everything":          func(c *verify.RemoteConfig) { *c = verify.RemoteConfig{} },
+		"another scheme":      func(c *verify.RemoteConfig) { c.URL = "ftp://localhost/" },
+		"not a URL":           func(c *verify.RemoteConfig) { c.URL = "://" },
+		"loopback's name":     func(c *verify.RemoteConfig) { c.URL = "http://localhost.example.com/" },
 	} {
 		c := good
 		change(&c)
 		if r, err := verify.NewRemote(c); r != nil || err == nil || strings.Contains(err.Error(), "a:b") {
 			t.Errorf("%s: %v, %v", name, r, err)
+		}
+	}
+}
+
+func TestJWKSOverHTTPMustBeAllowed(t *testing.T) {
+	for _, c := range []verify.JWKSConfig{
+		{URL: "http://authapi.internal:8080/keys"}, {Issuer: "http://authapi.internal:8080"},
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := verify.NewJWKS(ctx, c); err == nil {
+			t.Errorf("%+v: allowed", c)
+		}
+		c.AllowHTTP = true
+		if _, err := verify.NewJWKS(ctx, c); err != nil {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }
