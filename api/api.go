@@ -144,6 +144,7 @@ func (a *API) routes() *chi.Mux {
 		r.Post("/logout", a.logout)
 		r.Post("/oauth/token", a.oauthToken)
 		r.Post("/oauth/revoke", a.oauthRevoke)
+		r.Post("/oauth/introspect", a.oauthIntrospect)
 
 		r.Group(func(r chi.Router) {
 			r.Use(a.verifier.Middleware)

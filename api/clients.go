@@ -28,6 +28,9 @@ type Client struct {
 	Secrets []ClientSecret
 	// MayFollow lets the client read /revocations. It needs a secret for that.
 	MayFollow bool
+	// MayIntrospect lets the client ask /oauth/introspect about any token. It
+	// needs a secret for that.
+	MayIntrospect bool
 }
 
 func (c Client) hasSessions() bool { return c.Policy != refresh.Policy{} }
@@ -100,8 +103,8 @@ func (c Clients) check() error {
 		if id == "" || id != client.ID || len(id) > refresh.MaxClient {
 			return fmt.Errorf("api: client %q: bad id", id)
 		}
-		if client.MayFollow && len(client.Secrets) == 0 {
-			return fmt.Errorf("api: client %s: who may follow the revocations needs a secret", id)
+		if (client.MayFollow || client.MayIntrospect) && len(client.Secrets) == 0 {
+			return fmt.Errorf("api: client %s: who may follow the revocations, or introspect, needs a secret", id)
 		}
 		if !client.hasSessions() {
 			continue

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/tokens"
+	"github.com/authapi/authapi/verify"
 )
 
 // oauthToken is the refresh grant of RFC 6749, section 6.
@@ -106,6 +108,90 @@ func (a *API) revoke(r *http.Request, token, clientID string) error {
 	return nil
 }
 
+// introspection is RFC 7662, section 2.2. Of a token that is no good nothing is
+// said but that.
+type introspection struct {
+	Active    bool     `json:"active"`
+	TokenType string   `json:"token_type,omitempty"`
+	Issuer    string   `json:"iss,omitempty"`
+	Audience  []string `json:"aud,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	SessionID string   `json:"sid,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	Scope     string   `json:"scope,omitempty"`
+	Roles     []string `json:"roles,omitempty"`
+	IssuedAt  int64    `json:"iat,omitempty"`
+	ExpiresAt int64    `json:"exp,omitempty"`
+}
+
+// oauthIntrospect says whether a token is good, and for what (RFC 7662). It
+// changes nothing: a spent refresh token is not an alarm here, since whoever
+// asks has it from somebody else.
+func (a *API) oauthIntrospect(w http.ResponseWriter, r *http.Request) {
+	client, err := a.authenticateClient(r)
+	if err == nil && !client.MayIntrospect {
+		err = errMayNot
+	}
+	var token, hint string
+	if err == nil {
+		err = readForm(r, tokenField("token", &token, true), field{"token_type_hint", &hint, 64, false})
+	}
+	var about introspection
+	if err == nil {
+		about, err = a.introspect(r.Context(), token)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, http.StatusOK, about)
+}
+
+func (a *API) introspect(ctx context.Context, token string) (introspection, error) {
+	if strings.HasPrefix(token, refresh.Prefix) {
+		return a.introspectRefresh(ctx, token)
+	}
+	c, err := a.verifier.Verify(ctx, token)
+	if errors.Is(err, tokens.ErrInvalid) || errors.Is(err, verify.ErrDenied) {
+		return introspection{}, nil
+	}
+	if err != nil {
+		return introspection{}, err
+	}
+	return introspection{
+		Active: true, TokenType: "Bearer",
+		Issuer: c.Issuer, Audience: c.Audience, Subject: c.Subject, ClientID: c.ClientID,
+		SessionID: c.SessionID, ID: c.ID, Scope: c.Scope, Roles: c.Roles,
+		IssuedAt: c.IssuedAt.Unix(), ExpiresAt: c.ExpiresAt.Unix(),
+	}, nil
+}
+
+// introspectRefresh calls the session's current token active, and one that is
+// ahead of what Redis knows: a refresh with it would heal the session.
+func (a *API) introspectRefresh(ctx context.Context, token string) (introspection, error) {
+	t, err := a.config.Sessions.Parse(token)
+	if errors.Is(err, refresh.ErrToken) {
+		return introspection{}, nil
+	}
+	s, err := a.config.Sessions.Get(ctx, t.SID())
+	switch {
+	case errors.Is(err, refresh.ErrExpired), errors.Is(err, refresh.ErrEnded):
+		return introspection{}, nil
+	case err != nil:
+		return introspection{}, err
+	case t.Generation() < s.Generation:
+		return introspection{}, nil
+	}
+	return introspection{
+		Active: true,
+		Issuer: a.config.Issuer, Subject: s.Subject, ClientID: s.ClientID,
+		SessionID: s.SID, Scope: s.Scope, Roles: s.Roles,
+		IssuedAt: s.RotatedAt.Unix(), ExpiresAt: s.ExpiresAt().Unix(),
+	}, nil
+}
+
 // jwks is RFC 7517. Verifiers may keep it for five minutes.
 func (a *API) jwks(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(a.config.Keys.KeySet())
@@ -127,6 +213,8 @@ func metadata(issuer string) ([]byte, error) {
 		TokenAuth      []string `json:"token_endpoint_auth_methods_supported"`
 		Revocation     string   `json:"revocation_endpoint"`
 		RevocationAuth []string `json:"revocation_endpoint_auth_methods_supported"`
+		Introspection  string   `json:"introspection_endpoint"`
+		IntrospectAuth []string `json:"introspection_endpoint_auth_methods_supported"`
 		JWKS           string   `json:"jwks_uri"`
 		GrantTypes     []string `json:"grant_types_supported"`
 		ResponseTypes  []string `json:"response_types_supported"`
@@ -136,6 +224,8 @@ func metadata(issuer string) ([]byte, error) {
 		[]string{"none"},
 		at + "/oauth/revoke",
 		[]string{"none"},
+		at + "/oauth/introspect",
+		[]string{"client_secret_basic"},
 		at + "/.well-known/jwks.json",
 		[]string{"refresh_token"},
 		[]string{},

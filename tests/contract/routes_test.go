@@ -33,7 +33,7 @@ var public = []string{
 }
 
 // clientsOnly are the routes for clients that authenticate themselves.
-var clientsOnly = []string{"GET /revocations"}
+var clientsOnly = []string{"GET /revocations", "POST /oauth/introspect"}
 
 func document(t *testing.T) *openapi3.T {
 	t.Helper()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,6 +101,7 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 
 		health(ask)
 		following(ask)
+		introspection(t, v, ask)
 		sessions(t, v, ask)
 		oauth(t, v, ask)
 		badRequests(ask)
@@ -195,9 +195,7 @@ func health(ask func(...question)) {
 }
 
 func revocations(client, secret string) service.Request {
-	credentials := url.QueryEscape(client) + ":" + url.QueryEscape(secret)
-	return service.Request{Path: "/revocations"}.
-		WithHeader("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(credentials)))
+	return service.Request{Path: "/revocations"}.WithClient(client, secret)
 }
 
 // following asks with HEAD where the answer to GET would be a stream.
@@ -218,6 +216,27 @@ func following(ask func(...question)) {
 		question{revocations("mobile", ""), 401, "invalid_client"},
 		question{revocations("stranger", "stranger's secret"), 403, "unauthorized_client"},
 		question{service.JSON("/login", `{"username":"alice","password":"x","client_id":"verifier"}`), 400, "unauthorized_client"},
+	)
+}
+
+func introspection(t *testing.T, v *service.Service, ask func(...question)) {
+	access, _ := tokensOf(t, v)
+	request := service.Form("/oauth/introspect", "token", access)
+	may := func(r service.Request) service.Request {
+		return r.WithClient(service.Introspector, service.IntrospectorSecret)
+	}
+	oversized, mistyped := request, request
+	oversized.Body, mistyped.Type = large, "application/json"
+	ask(
+		question{may(request), 200, ""},
+		question{request, 401, "invalid_client"},
+		question{request.WithBearer(access), 401, "invalid_client"},
+		question{request.WithClient(service.Introspector, service.VerifierSecret), 401, "invalid_client"},
+		question{request.WithClient(api.Verifier, service.VerifierSecret), 403, "unauthorized_client"},
+		question{may(service.Form("/oauth/introspect")), 400, "invalid_request"},
+		question{may(oversized), 413, "invalid_request"},
+		question{may(mistyped), 415, "invalid_request"},
+		question{service.Request{Path: "/revocations"}.WithClient(service.Introspector, service.IntrospectorSecret), 403, "unauthorized_client"},
 	)
 }
 
@@ -315,6 +334,7 @@ func needingStorage(access, refresh string) []question {
 		{Method: http.MethodDelete, Path: "/sessions/" + someSID, Bearer: access},
 		service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh),
 		service.Form("/oauth/revoke", "token", access),
+		service.Form("/oauth/introspect", "token", access).WithClient(service.Introspector, service.IntrospectorSecret),
 	}
 	questions := make([]question, len(requests))
 	for i, r := range requests {

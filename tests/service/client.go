@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -46,6 +47,13 @@ func (r Request) WithHeader(name, value string) Request {
 	header.Add(name, value)
 	r.Header = header
 	return r
+}
+
+// WithClient returns the request with a client's credentials (RFC 6749, section
+// 2.3.1).
+func (r Request) WithClient(id, secret string) Request {
+	credentials := url.QueryEscape(id) + ":" + url.QueryEscape(secret)
+	return r.WithHeader("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(credentials)))
 }
 
 // WithBearer returns the request with an access token.
@@ -218,4 +226,10 @@ func (v *Service) Me(access string) Answer {
 func (v *Service) List(access string) []Session {
 	v.tb.Helper()
 	return v.Send(Request{Path: "/sessions", Bearer: access}).OK(v.tb).Sessions
+}
+
+// Introspect asks about a token, as a client that may.
+func (v *Service) Introspect(token string) Answer {
+	v.tb.Helper()
+	return v.Send(Form("/oauth/introspect", "token", token).WithClient(Introspector, IntrospectorSecret))
 }

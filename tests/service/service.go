@@ -56,6 +56,10 @@ const (
 
 	// VerifierSecret is that of the client that may follow the revocations.
 	VerifierSecret = "not+so=secret/but&long-enough"
+
+	// Introspector is a client that may introspect.
+	Introspector       = "intro:spector"
+	IntrospectorSecret = "another%20secret+of=some&length"
 )
 
 var secret = bytes.Repeat([]byte("0123456789abcdef"), 2)
@@ -169,6 +173,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	}
 	v.Log.Secret(Password)
 	v.Log.Secret(VerifierSecret)
+	v.Log.Secret(IntrospectorSecret)
 	// Registered before the server's end, and therefore run after it.
 	tb.Cleanup(func() {
 		for _, leak := range v.Log.Leaks() {
@@ -178,6 +183,9 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 
 	clients := api.BuiltinClients(Origin)
 	clients.AddVerifier([]string{VerifierSecret})
+	clients[Introspector] = api.Client{
+		ID: Introspector, Secrets: []api.ClientSecret{api.HashClientSecret(IntrospectorSecret)}, MayIntrospect: true,
+	}
 	v.Sessions, err = refresh.New(o.redis, refresh.Options{
 		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy,
 	})
