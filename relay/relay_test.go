@@ -493,12 +493,27 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 
 // The server's time-outs are for requests, not for streams.
 func TestServerTimeoutsDoNotEndStreams(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprint("HTTP", version), func(t *testing.T) { outliveTimeouts(t, version) })
+	}
+}
+
+func outliveTimeouts(t *testing.T, version int) {
 	r, s := run(t, relay.Options{})
 	server := httptest.NewUnstartedServer(r)
 	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
-	server.Start()
+	server.EnableHTTP2 = version == 2
+	server.StartTLS()
 	defer server.Close()
-	reader := open(t, server.URL, "")
+	response, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.ProtoMajor != version {
+		t.Fatalf("HTTP/%d", response.ProtoMajor)
+	}
+	reader := stream{Reader: wire.NewReader(response.Body)}
 	time.Sleep(time.Second)
 	s.denied("sid", "late", time.Now().Add(time.Hour))
 	reader.until(t, "a denial after the time-outs", denies("late"))
