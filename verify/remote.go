@@ -49,6 +49,9 @@ const (
 	// answerTimeout is how long a connection may take to bring the first frame.
 	answerTimeout = 5 * time.Second
 
+	// forgotten is an age in ms that is as good as none.
+	forgotten = int64(24 * time.Hour / time.Millisecond)
+
 	// While a service waits, it does not know what is revoked: better many
 	// attempts than a long silence after the issuer is back.
 	firstBackoff = 100 * time.Millisecond
@@ -195,12 +198,19 @@ func (s *stream) follow(ctx context.Context) error {
 		// frame has been waiting.
 		// (The clock's milliseconds are cut off; the two clocks may drift apart by
 		// some 100 ms while a connection lasts.)
-		since := elapsed(sent) - time.Duration(f.Clock-first-1)*time.Millisecond
-		if f.Clock < first {
-			return errors.New("the issuer's clock went back")
+		took := time.Since(sent)
+		passed := f.Clock - first - 1
+		if f.Clock < first || passed > (took+time.Second).Milliseconds() {
+			return errors.New("the issuer's clock leapt")
 		}
+		// After a suspension, what lay in the socket looks young. Another request
+		// measures anew, which is right too if the wall clock was just set.
+		if elapsed(sent) > took+time.Second {
+			return errors.New("this machine was suspended, or its clock was set")
+		}
+		since := took - time.Duration(passed)*time.Millisecond
 		for p, age := range f.Ages {
-			if age >= 0 {
+			if age >= 0 && age < forgotten {
 				s.current(p, max(0, since)+time.Duration(age)*time.Millisecond)
 			}
 		}

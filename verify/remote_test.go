@@ -312,7 +312,14 @@ func TestRemoteRecovers(t *testing.T) {
 		"too long": {func(w http.ResponseWriter, _ *http.Request) { event(w, "data: "+strings.Repeat(" ", 2<<20)) }, "broke off"},
 		"backwards": {func(w http.ResponseWriter, _ *http.Request) {
 			event(w, "data: {\"clock\":5}\n\ndata: {\"clock\":4,\"ages\":["+ages+"]}\n\n")
-		}, "clock went back"},
+		}, "clock leapt"},
+		"leaping": {func(w http.ResponseWriter, _ *http.Request) {
+			event(w, "data: {\"clock\":5}\n\ndata: {\"clock\":9000000000000000000,\"ages\":["+ages+"]}\n\n")
+		}, "clock leapt"},
+		"ancient": {func(w http.ResponseWriter, _ *http.Request) {
+			event(w, "data: {\"clock\":5,\"ages\":["+strings.ReplaceAll(ages, "0", "9223372036854775807")+"]}\n\ndata: {")
+			panic(http.ErrAbortHandler)
+		}, "broke off"},
 		"silent": {func(w http.ResponseWriter, r *http.Request) {
 			event(w, "data: {\"clock\":5}\n\n")
 			<-r.Context().Done()
