@@ -10,6 +10,10 @@ type Grant struct {
 	// Token is the refresh token to hand out.
 	Token string
 
+	// Scope is that of the access token: what the request asked for, or all
+	// that the session has.
+	Scope string
+
 	// JTI, IssuedAt and AccessExpires belong into the access token. A repeated
 	// grant has those of the original: capturing a request and repeating it
 	// extends nothing. All instants of a grant come from the clock of Redis.
@@ -43,6 +47,7 @@ func (st *Store) grant(t Token, s Session, asked, now time.Time) *Grant {
 	return &Grant{
 		Session:  s,
 		Token:    st.codec.encode(t),
+		Scope:    s.Scope,
 		JTI:      t.jti(),
 		IssuedAt: issued,
 		// The policy may have been renewed since: what was granted stays the

@@ -112,8 +112,8 @@ var rotateMutations = []mutation{
 	{"replay not noticed", `return answer('reuse')`, `return answer('late')`},
 	{"late duplicate is a replay", `return answer('late')`, `return answer('reuse')`},
 	{"tombstone forgotten", `if s['end'] then`, `if false then`},
-	{"any client may present", `s.t ~= ARGV[2] or (ARGV[3] ~= '' and ARGV[3] ~= s.c)`, `s.t ~= ARGV[2]`},
-	{"any transport will do", `s.t ~= ARGV[2] or (`, `(`},
+	{"any client may present", `if not arrived or (ARGV[3] ~= '' and ARGV[3] ~= s.c) then`, `if not arrived then`},
+	{"any transport will do", `if not arrived or (`, `if (`},
 }
 
 var endMutations = []mutation{

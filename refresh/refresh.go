@@ -35,6 +35,9 @@ type Transport string
 const (
 	Body   Transport = "b"
 	Cookie Transport = "c"
+	// Authenticated is a body beside the client's own credentials: whoever
+	// steals such a token needs those too.
+	Authenticated Transport = "a"
 )
 
 // Policy is what a client's sessions are subject to. A session carries its own
@@ -92,6 +95,9 @@ var (
 	// ErrClient means that another client, or another transport, presented
 	// the token. Nothing was changed.
 	ErrClient = errors.New("refresh: token of another client")
+	// ErrScope means that more scope was asked for than the session has.
+	// Nothing was changed.
+	ErrScope = errors.New("refresh: more scope than the session has")
 	// ErrOften means that the same rotation was repeated too often inside its
 	// window. Nothing was changed; the client should wait.
 	ErrOften = errors.New("refresh: repeated too often")

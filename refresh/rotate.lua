@@ -2,10 +2,12 @@
 --
 -- KEYS[1]  the session
 -- ARGV[1]  the generation of the token presented
--- ARGV[2]  how it arrived: "b" in a body, "c" in a cookie
+-- ARGV[2]  how it arrived: "b" in a body, "a" in a body and with its client's
+--          credentials, "c" in a cookie
 -- ARGV[3]  the client that presents it, or "" if it did not say
 -- ARGV[4]  the hash of the request's retry key
 -- ARGV[5]  "1" if the client sent that key, "" if the service made it up
+-- ARGV[6]  the scope that the access token should have, "" for the session's
 --
 -- Reply    KEYS[1], ARGV[1], verdict, now (ms), how many generations the token
 --          was ahead of the session, the session's fields
@@ -35,7 +37,9 @@ end
 if s['end'] then
   return answer('ended')
 end
-if s.t ~= ARGV[2] or (ARGV[3] ~= '' and ARGV[3] ~= s.c) then
+-- A session of a client that had no credentials yet takes them too.
+local arrived = s.t == ARGV[2] or (s.t == 'b' and ARGV[2] == 'a')
+if not arrived or (ARGV[3] ~= '' and ARGV[3] ~= s.c) then
   return answer('client')
 end
 
@@ -48,6 +52,14 @@ local rotated = tonumber(s.r)
 -- when the clock has stepped.
 if now >= lives_until(rotated) then
   return answer('missing')
+end
+
+-- Too much scope is refused before the token is spent.
+local scope = ' ' .. (s.sc or '') .. (s.sc1 or '') .. (s.sc2 or '') .. (s.sc3 or '') .. ' '
+for word in string.gmatch(ARGV[6], '[^ ]+') do
+  if not string.find(scope, ' ' .. word .. ' ', 1, true) then
+    return answer('scope')
+  end
 end
 
 local presented = tonumber(ARGV[1])

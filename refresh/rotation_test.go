@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"testing"
@@ -75,6 +76,7 @@ var rotationTable = []struct {
 	key        string            // sent with it
 	via        refresh.Transport // "": as is right for the client
 	claims     string            // another client id than its own
+	scope      string            // asked for
 	want       verdict
 }{
 	// Missing or expired.
@@ -126,6 +128,36 @@ var rotationTable = []struct {
 		via: refresh.Body, want: refuses(refresh.ErrClient),
 	},
 	{name: "no transport", client: mobile, via: "x", want: refuses(refresh.ErrClient)},
+	{name: "row 28, without the client's credentials", client: shop, via: refresh.Body, want: refuses(refresh.ErrClient)},
+	{
+		name: "row 28, without the client's credentials, spent token", client: shop, before: after(refreshedTo(3)), via: refresh.Body,
+		want: refuses(refresh.ErrClient),
+	},
+	{name: "row 28, another client's credentials", client: shop, claims: "other shop", want: refuses(refresh.ErrClient)},
+	{name: "token of a client with credentials in a cookie", client: shop, via: refresh.Cookie, want: refuses(refresh.ErrClient)},
+	{name: "cookie token with credentials", client: web, via: refresh.Authenticated, want: refuses(refresh.ErrClient)},
+	{name: "credentials where none were needed", client: mobile, via: refresh.Authenticated, want: rotates(1)},
+	{name: "another client's credentials where none were needed", client: mobile, via: refresh.Authenticated, claims: shop, want: refuses(refresh.ErrClient)},
+
+	// Scope. The session has "mail calendar".
+	{name: "scope, a part", client: mobile, scope: "calendar", want: rotates(1)},
+	{name: "scope, all in another order", client: mobile, scope: "calendar mail", want: rotates(1)},
+	{name: "row 28, wider scope", client: mobile, scope: "mail calendar contacts", want: refuses(refresh.ErrScope)},
+	{name: "row 28, other scope", client: mobile, scope: "contacts", want: refuses(refresh.ErrScope)},
+	{name: "row 28, a scope's beginning", client: mobile, scope: "mai", want: refuses(refresh.ErrScope)},
+	{name: "row 28, a scope's end", client: mobile, scope: "endar", want: refuses(refresh.ErrScope)},
+	{name: "row 28, a pattern", client: mobile, scope: "m..l", want: refuses(refresh.ErrScope)},
+	{name: "row 28, wider scope, spent token", client: mobile, before: after(refreshedTo(3)), scope: "contacts", want: refuses(refresh.ErrScope)},
+	{name: "wider scope, logged out", client: mobile, before: after(ended(refresh.Logout)), scope: "contacts", want: refuses(refresh.ErrEnded)},
+	{name: "scope, own key", client: mobile, before: after(refreshed(0, "k")), scope: "mail", key: "k", want: again(1)},
+
+	// With the client's credentials nothing else is different.
+	{name: "credentials, d=0", client: shop, want: rotates(1)},
+	{name: "credentials, d=0, in the window", client: shop, before: after(refreshedTo(1)), generation: 1, want: rotates(2)},
+	{name: "credentials, own key, after an hour", client: shop, before: after(refreshed(0, "k"), passed(time.Hour)), key: "k", want: again(1)},
+	{name: "credentials, no key, in the window", client: shop, before: after(refreshed(0, ""), passed(window/2)), want: againCounted(1)},
+	{name: "credentials, other key, in the window", client: shop, before: after(refreshed(0, "k")), key: "l", want: ends()},
+	{name: "credentials, d=-2", client: shop, before: after(refreshedTo(2)), want: ends()},
 
 	// d = 0.
 	{name: "d=0, cookie, in the window", client: web, want: again(0)},
@@ -294,7 +326,7 @@ func TestRotationTable(t *testing.T) {
 					s(t, d)
 				}
 				before := h.state(t, d)
-				asked := refresh.Presented{Token: d.tokens[row.generation], Transport: d.transport, ClientID: d.client, RetryKey: row.key}
+				asked := refresh.Presented{Token: d.tokens[row.generation], Transport: d.transport, ClientID: d.client, RetryKey: row.key, Scope: row.scope}
 				if row.via != "" {
 					asked.Transport = row.via
 				}
@@ -303,6 +335,9 @@ func TestRotationTable(t *testing.T) {
 				}
 				g, err := h.Rotate(t.Context(), asked)
 				row.want.check(t, d, row.generation, before, g, err)
+				if want := cmp.Or(row.scope, "mail calendar"); g != nil && (g.Scope != want || g.Session.Scope != "mail calendar") {
+					t.Errorf("the grant is for %q of %q, want %q", g.Scope, g.Session.Scope, want)
+				}
 			})
 		}
 	})
@@ -392,9 +427,9 @@ func TestRotationTableNamesEveryOutcome(t *testing.T) {
 			seen["rotates"] = true
 		}
 	}
-	want := []string{"client " + mobile, "client " + strict, "client " + web, "ends", "heals", "repeats", "rotates"}
+	want := []string{"client " + mobile, "client " + shop, "client " + strict, "client " + web, "ends", "heals", "repeats", "rotates"}
 	for _, err := range []error{
-		refresh.ErrExpired, refresh.ErrEnded, refresh.ErrReused, refresh.ErrLate, refresh.ErrClient, refresh.ErrOften, refresh.ErrClock,
+		refresh.ErrExpired, refresh.ErrEnded, refresh.ErrReused, refresh.ErrLate, refresh.ErrClient, refresh.ErrScope, refresh.ErrOften, refresh.ErrClock,
 	} {
 		want = append(want, err.Error())
 	}

@@ -111,14 +111,23 @@ func withoutEmpty(fields []any) []any {
 	return kept
 }
 
-// policyFields are those that are renewed with each refresh. The absolute end
-// is not among them: nothing moves it.
-func policyFields(p Policy) []any {
-	return []any{
-		fieldWindow, p.Window.Milliseconds(),
-		fieldIdle, int64(p.Idle.Seconds()),
-		fieldAccess, int64(p.Access.Seconds()),
+// policyFields are those that a session with an older policy is given. The
+// absolute end is not among them: nothing moves it. Nor does the transport
+// change, since the client holds its token where it holds it; but a client that
+// has been given credentials needs them from now on.
+func policyFields(has, current Policy) []any {
+	var fields []any
+	if has.Window != current.Window || has.Idle != current.Idle || has.Access != current.Access {
+		fields = append(fields,
+			fieldWindow, current.Window.Milliseconds(),
+			fieldIdle, int64(current.Idle.Seconds()),
+			fieldAccess, int64(current.Access.Seconds()),
+		)
 	}
+	if has.Transport == Body && current.Transport == Authenticated {
+		fields = append(fields, fieldTransport, string(Authenticated))
+	}
+	return fields
 }
 
 // record is a session's hash as Redis returned it.

@@ -366,6 +366,43 @@ func TestChangedPolicyIsTakenOverAtTheNextRefresh(t *testing.T) {
 	})
 }
 
+// A client that is given credentials needs them from its sessions' next refresh
+// on; nothing else moves a session from one transport to another.
+func TestTransportChangesOnlyTowardsCredentials(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		for _, change := range []struct {
+			client    string
+			to        refresh.Transport
+			via       refresh.Transport
+			then      string
+			refusedBy refresh.Transport
+		}{
+			{mobile, refresh.Authenticated, refresh.Authenticated, "a", refresh.Body},
+			{mobile, refresh.Cookie, refresh.Body, "b", refresh.Cookie},
+			{web, refresh.Authenticated, refresh.Cookie, "c", refresh.Authenticated},
+			{shop, refresh.Body, refresh.Authenticated, "a", refresh.Body},
+		} {
+			d := h.login(t, "alice", change.client)
+			h.server.Advance(window)
+			was := d.transport
+			h.configure(change.client, func(p *refresh.Policy) { p.Transport = change.to })
+			d.transport = change.via
+			d.refresh(t, 0, "k")
+			if got := h.hash(t, d.sid)["t"]; got != change.then {
+				t.Errorf("%s, from %s to %s: the session now says %s", change.client, was, change.to, got)
+			}
+			d.transport = change.refusedBy
+			if _, err := d.ask(t.Context(), 1, "l"); !errors.Is(err, refresh.ErrClient) {
+				t.Errorf("%s, from %s to %s, presented as %s: %v", change.client, was, change.to, change.refusedBy, err)
+			}
+			d.transport = change.via
+			h.server.Advance(window)
+			d.refresh(t, 1, "m")
+			h.configure(change.client, func(p *refresh.Policy) { p.Transport = was })
+		}
+	})
+}
+
 func TestPolicyIsRenewedOnce(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		d := h.login(t, "alice", mobile)

@@ -217,13 +217,14 @@ type Presented struct {
 	Token     string
 	Transport Transport // how it arrived
 	ClientID  string    // who says to present it; "" if nobody said
+	Scope     string    // of the session's scope, what the access token should have; "": all
 	RetryKey  string    // names the request across its retries; "" if the client sent none
 }
 
 // Rotate exchanges a refresh token for its successor, in one round trip.
 //
 // The refusals are [ErrToken], for which Redis is not asked, [ErrExpired],
-// [ErrEnded], [ErrReused], [ErrLate], [ErrClient] and [ErrOften]. Any other
+// [ErrEnded], [ErrReused], [ErrLate], [ErrClient], [ErrScope] and [ErrOften]. Any other
 // error means that it is not known whether the token was rotated. Asking again
 // with the same retry key then yields the successor, whether it was or not.
 func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
@@ -245,7 +246,7 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	asked := time.Now()
 	a, err := parseAnswer(rotateScript.Run(
 		ctx, st.client, keys,
-		token.generation, string(r.Transport), r.ClientID, retryHash(key, token.generation), sent,
+		token.generation, string(r.Transport), r.ClientID, retryHash(key, token.generation), sent, r.Scope,
 	), keys[0], token.generation)
 	if err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
@@ -260,6 +261,8 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		return nil, ErrEnded
 	case "client":
 		return nil, ErrClient
+	case "scope":
+		return nil, ErrScope
 	case "often":
 		return nil, ErrOften
 	case "clock":
@@ -276,6 +279,9 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	case "rotated", "same":
 		g := st.grant(token.at(s.Generation), s, asked, a.now)
 		g.Repeated = a.verdict == "same"
+		if r.Scope != "" {
+			g.Scope = r.Scope
+		}
 		if !g.Repeated {
 			g.Ahead = uint32(a.number)
 			st.renewPolicy(ctx, keys, s)
@@ -302,9 +308,8 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 // not know leaves the session as it is: another instance may know it already.
 func (st *Store) renewPolicy(ctx context.Context, keys []string, s Session) {
 	current, known := st.policy(s.ClientID)
-	has := s.Policy
-	if known && (has.Window != current.Window || has.Idle != current.Idle || has.Access != current.Access) {
-		_ = amendScript.Run(ctx, st.client, keys, policyFields(current)...).Err()
+	if fields := policyFields(s.Policy, current); known && len(fields) > 0 {
+		_ = amendScript.Run(ctx, st.client, keys, fields...).Err()
 	}
 }
 

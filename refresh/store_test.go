@@ -26,6 +26,7 @@ const (
 	mobile = "mobile" // tokens in bodies, a retry window
 	strict = "strict" // tokens in bodies, no retry window
 	web    = "web"    // tokens in a cookie
+	shop   = "shop"   // tokens in bodies, with the client's own credentials
 )
 
 const (
@@ -57,6 +58,8 @@ func newHouse(t *testing.T, s *redistest.Server) *house {
 	h := &house{server: s, client: s.Client, keys: partition.Keys{Prefix: s.Prefix}, policies: map[string]refresh.Policy{mobile: p}}
 	p.Transport = refresh.Cookie
 	h.policies[web] = p
+	p.Transport = refresh.Authenticated
+	h.policies[shop] = p
 	p.Transport, p.Window = refresh.Body, 0
 	h.policies[strict] = p
 	h.Store = h.over(t, s.Client, newSecret)

@@ -21,6 +21,8 @@ type Config struct {
 	Issuer string
 	// Audience is what aud must be, or be among. Required.
 	Audience string
+	// MoreAudiences are as good as Audience: for whoever has several names.
+	MoreAudiences []string
 	// Now is the verifier's clock; time.Now if nil.
 	Now func() time.Time
 }
@@ -28,9 +30,9 @@ type Config struct {
 // Verifier checks access tokens.
 type Verifier struct{ config Config }
 
-// NewVerifier makes a verifier. It fails if the issuer or the audience is empty.
+// NewVerifier makes a verifier. It fails if the issuer or an audience is empty.
 func NewVerifier(config Config) (*Verifier, error) {
-	if config.Issuer == "" || config.Audience == "" {
+	if config.Issuer == "" || config.Audience == "" || slices.Contains(config.MoreAudiences, "") {
 		return nil, errors.New("tokens: a verifier needs an issuer and an audience")
 	}
 	if config.Now == nil {
@@ -116,11 +118,15 @@ func (v *Verifier) authentic(token string, keys *KeySet) (*Claims, error) {
 	switch {
 	case c.Issuer != v.config.Issuer:
 		return nil, badClaim("another issuer")
-	case !slices.Contains(c.Audience, v.config.Audience):
+	case !slices.ContainsFunc(c.Audience, v.isMe):
 		return nil, badClaim("another audience")
 	}
 	c.KeyID = kid
 	return c, nil
+}
+
+func (v *Verifier) isMe(audience string) bool {
+	return audience == v.config.Audience || slices.Contains(v.config.MoreAudiences, audience)
 }
 
 // segments is a token taken apart.

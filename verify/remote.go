@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"sync/atomic"
@@ -48,6 +49,11 @@ const (
 	frameTimeout = 2 * time.Second
 	// answerTimeout is how long a connection may take to bring the first frame.
 	answerTimeout = 5 * time.Second
+
+	// behind is how late a frame may be, and maxLate how often in a row it may be
+	// later, before the connection is made anew to measure again.
+	behind  = 400 * time.Millisecond
+	maxLate = 25
 
 	// forgotten is an age in ms that is as good as none.
 	forgotten = int64(24 * time.Hour / time.Millisecond)
@@ -149,6 +155,8 @@ func (s *stream) follow(ctx context.Context) error {
 	// RFC 6749, section 2.3.1, wants both parts encoded.
 	req.SetBasicAuth(url.QueryEscape(s.remote.config.ClientID), url.QueryEscape(s.remote.config.ClientSecret))
 	req.Header.Set("Accept", "text/event-stream")
+	// Compressing means collecting.
+	req.Header.Set("Accept-Encoding", "identity")
 	if s.mark != "" {
 		req.Header.Set("Last-Event-ID", s.mark)
 	}
@@ -157,6 +165,11 @@ func (s *stream) follow(ctx context.Context) error {
 	watch := time.AfterFunc(answerTimeout, func() { silent.Store(true); cancel() })
 	defer watch.Stop()
 	sent := time.Now()
+	// The time that dialling takes, four round trips or a lost packet's second,
+	// would count as age for as long as the stream lasts.
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { sent = time.Now() },
+	}))
 	res, err := s.remote.client.Do(req)
 	if err != nil {
 		if silent.Load() {
@@ -171,6 +184,7 @@ func (s *stream) follow(ctx context.Context) error {
 
 	frames := wire.NewReader(res.Body)
 	var first int64
+	late := 0
 	for {
 		f, err := frames.Next()
 		switch {
@@ -209,6 +223,15 @@ func (s *stream) follow(ctx context.Context) error {
 			return errors.New("this machine was suspended, or its clock was set")
 		}
 		since := took - time.Duration(passed)*time.Millisecond
+		// Perhaps the first frame was slow and the others are not.
+		if since > behind {
+			late++
+		} else {
+			late = 0
+		}
+		if late > maxLate {
+			return errors.New("what the issuer sends arrives late")
+		}
 		for p, age := range f.Ages {
 			if age >= 0 && age < forgotten {
 				s.current(p, max(0, since)+time.Duration(age)*time.Millisecond)

@@ -62,6 +62,8 @@ type KeySource interface {
 type Config struct {
 	// Issuer and Audience must be those of the token, byte for byte.
 	Issuer, Audience string
+	// MoreAudiences are as good as Audience: for whoever has several names.
+	MoreAudiences []string
 	// Keys are the issuer's: [NewJWKS] fetches them.
 	Keys KeySource
 
@@ -69,8 +71,8 @@ type Config struct {
 	Replica *Replica
 	// Denied reports whether a token, which is otherwise good, was revoked. It
 	// is asked when the replica is too old, or always if there is none; at most
-	// a second is waited for it, if it heeds its context. It is called
-	// concurrently. An error means that it cannot be told.
+	// a second is waited for it, if it heeds its context, which does not end
+	// when the client goes away. It is called concurrently. An error means that it cannot be told.
 	Denied func(ctx context.Context, c *tokens.Claims) (bool, error)
 
 	// CacheSize is how many verified tokens are remembered, so that their
@@ -126,7 +128,7 @@ func New(c Config) (*Verifier, error) {
 	if c.Replica == nil && c.Denied == nil {
 		return nil, errors.New("verify: nothing tells which tokens were revoked")
 	}
-	t, err := tokens.NewVerifier(tokens.Config{Issuer: c.Issuer, Audience: c.Audience, Now: c.Now})
+	t, err := tokens.NewVerifier(tokens.Config{Issuer: c.Issuer, Audience: c.Audience, MoreAudiences: c.MoreAudiences, Now: c.Now})
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
@@ -211,19 +213,24 @@ func (v *Verifier) refreshKeys() {
 // this cannot be told.
 func (v *Verifier) revoked(ctx context.Context, p *Policy, c *tokens.Claims) (Witness, error) {
 	if r := v.config.Replica; r != nil {
+		// The age comes first. What is learned between the two questions is then
+		// a denial more, and not a reason to believe an answer of before.
+		age := r.ageOf(c.SessionID)
 		if r.denies(c) {
 			if r.deniesKey(c.KeyID) {
 				v.refreshKeys()
 			}
 			return ByReplica, ErrDenied
 		}
-		if !p.Strict && r.ageOf(c.SessionID) <= p.freshness() {
+		if !p.Strict && age <= p.freshness() {
 			return ByReplica, nil
 		}
 	}
 	trouble := errOutOfDate
 	if v.config.Denied != nil {
-		ctx, cancel := context.WithTimeout(ctx, deniedTimeout)
+		// Whoever hangs up must not make it impossible to tell: a policy may let
+		// in then.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deniedTimeout)
 		defer cancel()
 		denied, err := v.config.Denied(ctx, c)
 		switch {
