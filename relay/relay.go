@@ -12,8 +12,9 @@
 // on, never invented: a relay that has lost its source goes on sending, and its
 // readers see the ages grow.
 //
-// No reader waits for another. One that does not read fast enough is cut off
-// and comes back with its mark.
+// No reader waits for another. For one that does not read fast enough nothing
+// is kept: it is sent the log from where it was, and if it takes nothing at all
+// for some seconds it is cut off, to come back with its mark.
 //
 // The package does not decide what is denied, and forgets it when it ends.
 package relay
@@ -52,8 +53,8 @@ const (
 	frameEvery = 200 * time.Millisecond
 	// batch is how long a denial waits for others.
 	batch = 20 * time.Millisecond
-	// queue is how many frames a reader may be behind: about three seconds,
-	// after which it would not be up to date anyway.
+	// queue is how many frames are kept for a reader: about three seconds, after
+	// which it is not up to date anyway.
 	queue = 16
 	// patience is how long a reader may take to accept what is written.
 	patience = 5 * time.Second
@@ -89,14 +90,20 @@ type entry struct {
 	key
 	until   int64 // Unix seconds
 	number  uint64
-	learned int64 // Unix ms
+	learned time.Duration // since the relay began; a wall clock may be set
 }
 
 type key struct{ kind, id string }
 
 // reader is a stream that has caught up. Its channel is closed by whoever
 // removes it.
-type reader struct{ frames chan []byte }
+type reader struct{ frames chan frame }
+
+// frame is an event as it is sent, and up to which entry it goes.
+type frame struct {
+	event []byte
+	last  uint64
+}
 
 // New returns a relay that has nothing to pass on until [Relay.Run].
 func New(s Source, o Options) *Relay {
@@ -128,7 +135,7 @@ func (r *Relay) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
-			r.sweep(time.Now())
+			r.sweep(r.now())
 			continue
 		case <-tick.C:
 		case <-r.news:
@@ -171,7 +178,7 @@ func (r *Relay) learn(kind, id string, until time.Time) {
 	}
 	r.learned++
 	r.until[k] = until.Unix()
-	r.log = append(r.log, entry{k, until.Unix(), r.learned, time.Now().UnixMilli()})
+	r.log = append(r.log, entry{k, until.Unix(), r.learned, time.Since(r.began)})
 	select {
 	case r.news <- struct{}{}:
 	default:
@@ -190,9 +197,9 @@ func (r *Relay) confirm(p int, age time.Duration) {
 	}
 }
 
-// frame says how old the relay's knowledge is. The mark is a moment up to which
+// state says how old the relay's knowledge is. The mark is a moment up to which
 // everything has been passed on, zero if there is none. The lock is held.
-func (r *Relay) frame() (f wire.Frame, mark time.Time) {
+func (r *Relay) state() (f wire.Frame, mark time.Time) {
 	now := time.Now()
 	f.Clock = now.Sub(r.began).Milliseconds()
 	mark = now
@@ -218,7 +225,7 @@ func (r *Relay) send() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		f, mark := r.frame()
+		f, mark := r.state()
 		news := r.log[r.sent:]
 		more := len(news) > wire.MaxDenials
 		if more {
@@ -227,11 +234,11 @@ func (r *Relay) send() {
 		}
 		r.sent += len(news)
 		if len(r.readers) > 0 {
-			event := encode(&f, mark, news)
+			next := frame{encode(&f, mark, news), r.lastSent()}
 			for reader := range r.readers {
 				select {
-				case reader.frames <- event:
-				default: // too slow
+				case reader.frames <- next:
+				default: // too slow: it has to catch up
 					r.remove(reader)
 				}
 			}
@@ -240,6 +247,15 @@ func (r *Relay) send() {
 			return
 		}
 	}
+}
+
+// lastSent is the number of the last entry that the readers have been sent. The
+// lock is held.
+func (r *Relay) lastSent() uint64 {
+	if r.sent == 0 {
+		return 0
+	}
+	return r.log[r.sent-1].number
 }
 
 // incomplete makes a frame claim nothing: more follows.
@@ -268,6 +284,16 @@ func (r *Relay) remove(reader *reader) {
 		delete(r.readers, reader)
 		close(reader.frames)
 	}
+}
+
+// now is the time by which denials expire. A wall clock that leaps ahead by
+// mistake and back again must not make the relay forget in between.
+func (r *Relay) now() time.Time {
+	now := time.Now()
+	if steady := r.began.Add(now.Sub(r.began)).Round(0); steady.Before(now.Round(0)) {
+		return steady
+	}
+	return now
 }
 
 // sweep makes a new log without what has expired, and without what was denied

@@ -44,23 +44,37 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		return control.Flush() == nil
 	}
-	reader := r.catchUp(req, write)
-	if reader == nil {
-		return
-	}
-	defer r.leave(reader)
 	end := time.NewTimer(r.options.Lifetime - rand.N(r.options.Lifetime/10+1))
 	defer end.Stop()
+	// The first frame starts the reader's clock.
+	ok := write(r.claimNothing(nil))
+	for last := r.begin(req); ok; {
+		var reader *reader
+		if reader, last = r.catchUp(last, write); reader == nil {
+			return
+		}
+		last, ok = r.follow(req, reader, end.C, last, write)
+		r.leave(reader)
+	}
+}
+
+// follow passes frames on until the stream has ended, or was too slow and has to
+// catch up, which it reports.
+func (r *Relay) follow(req *http.Request, reader *reader, end <-chan time.Time, last uint64, write func([]byte) bool) (uint64, bool) {
 	for {
 		select {
 		case <-req.Context().Done():
-			return
-		case <-end.C:
-			return
-		case event, ok := <-reader.frames:
-			if !ok || !write(event) {
-				return
+			return last, false
+		case <-end:
+			return last, false
+		case next, ok := <-reader.frames:
+			if !ok {
+				return last, true
 			}
+			if !write(next.event) {
+				return last, false
+			}
+			last = next.last
 		}
 	}
 }
@@ -81,54 +95,66 @@ func (r *Relay) dismiss() {
 	r.serving--
 }
 
-// catchUp writes the log, and registers the reader for what comes after it. A
-// large log takes a slow reader a while; meanwhile nothing queues up for it. It
-// returns nil if the stream has ended.
-//
-// The frames claim nothing about ages: those that come after them do. The first
-// is sent at once, even if there is nothing in it, to start the reader's clock.
-func (r *Relay) catchUp(req *http.Request, write func([]byte) bool) *reader {
-	var from int64 // Unix ms
-	if mark, ok := wire.ParseMark(req.Header.Get("Last-Event-ID")); ok && !mark.After(time.Now()) {
-		from = mark.Add(-overlap).UnixMilli()
+// begin returns the number of the entry behind which a reader begins: a little
+// before its mark, or at the beginning.
+func (r *Relay) begin(req *http.Request) uint64 {
+	mark, ok := wire.ParseMark(req.Header.Get("Last-Event-ID"))
+	ago := time.Since(mark)
+	if !ok || ago < 0 {
+		return 0
 	}
-	var news []entry
-	last := uint64(0)
+	from := time.Since(r.began) - ago - overlap
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(r.log, from, func(e entry, from time.Duration) int { return cmp.Compare(e.learned, from) })
+	if i == 0 {
+		return 0
+	}
+	return r.log[i-1].number
+}
+
+// catchUp writes what the readers have been sent behind an entry, and registers
+// the reader for what comes then. A large log takes a slow reader a while;
+// meanwhile nothing queues up for it. It returns nil if the stream has ended.
+//
+// The frames claim nothing about ages: those that come after them do.
+func (r *Relay) catchUp(last uint64, write func([]byte) bool) (*reader, uint64) {
 	for {
-		f := wire.Frame{Clock: time.Since(r.began).Milliseconds()}
-		var mark time.Time
-		incomplete(&f, &mark)
-		if !write(encode(&f, mark, news)) {
-			return nil
+		log, reader := r.after(last)
+		if len(log) == 0 {
+			return reader, last
 		}
-		news = news[:0]
-		for len(news) == 0 {
-			log, reader := r.after(last)
-			if len(log) == 0 {
-				return reader
-			}
-			for len(log) > 0 && len(news) < wire.MaxDenials {
-				if log[0].learned >= from {
-					news = append(news, log[0])
-				}
-				last, log = log[0].number, log[1:]
-			}
+		log = log[:min(len(log), wire.MaxDenials)]
+		last = log[len(log)-1].number
+		if !write(r.claimNothing(log)) {
+			return nil, last
 		}
 	}
 }
 
+// claimNothing makes an event of entries after which more follows.
+func (r *Relay) claimNothing(log []entry) []byte {
+	f := wire.Frame{Clock: time.Since(r.began).Milliseconds()}
+	var mark time.Time
+	incomplete(&f, &mark)
+	return encode(&f, mark, log)
+}
+
 // after returns what the readers have been sent of the log behind an entry. If
 // that is nothing, it registers a reader: what comes then and what was returned
-// before are together everything.
+// before are together everything. It returns neither when the relay drains.
 func (r *Relay) after(number uint64) ([]entry, *reader) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.draining {
+		return nil, nil
+	}
 	sent := r.log[:r.sent:r.sent]
 	i, _ := slices.BinarySearchFunc(sent, number+1, func(e entry, n uint64) int { return cmp.Compare(e.number, n) })
-	if i < len(sent) || r.draining {
+	if i < len(sent) {
 		return sent[i:], nil
 	}
-	reader := &reader{make(chan []byte, queue)}
+	reader := &reader{make(chan frame, queue)}
 	r.readers[reader] = struct{}{}
 	return nil, reader
 }
