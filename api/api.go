@@ -43,7 +43,7 @@ type Keys interface {
 }
 
 // Config is what the API is made of. All fields are needed but Username,
-// Revocations, Admit and Logger.
+// SetAccountRoles, Revocations, Admit and Logger.
 type Config struct {
 	// Issuer is the URL that access tokens name, and under which clients find
 	// the routes. Audience is whom access tokens are for.
@@ -56,6 +56,9 @@ type Config struct {
 	Users    users.Authenticator
 	// Username returns the name of a subject, "" if it has none.
 	Username func(ctx context.Context, sub string) (string, error)
+	// SetAccountRoles changes the roles of a subject's account. It does nothing
+	// for a subject that has no account here.
+	SetAccountRoles func(ctx context.Context, sub string, roles []string) error
 	// Revocations serves /revocations to clients that may follow. A relay is
 	// one. nil: nobody may.
 	Revocations http.Handler
@@ -101,7 +104,9 @@ func New(c Config) (*API, error) {
 	a.verifier, err = verify.New(verify.Config{
 		Issuer:   c.Issuer,
 		Audience: c.Audience,
-		Keys:     c.Keys,
+		// Tokens are good here whomever they are for: it is their own issuer.
+		MoreAudiences: c.Clients.audiences(),
+		Keys:          c.Keys,
 		Denied: func(ctx context.Context, t *tokens.Claims) (bool, error) {
 			denied, err := c.Denylist.Denied(ctx, t)
 			if err != nil {
@@ -145,10 +150,14 @@ func (a *API) routes() *chi.Mux {
 		r.Post("/oauth/token", a.oauthToken)
 		r.Post("/oauth/revoke", a.oauthRevoke)
 		r.Post("/oauth/introspect", a.oauthIntrospect)
+		r.Post("/sessions", a.startSession)
+		r.Delete("/users/{sub}/sessions", a.endUserSessions)
+		r.Put("/users/{sub}/roles", a.setUserRoles)
 
 		r.Group(func(r chi.Router) {
 			r.Use(a.verifier.Middleware)
 			r.Get("/me", a.me)
+			r.Get("/verify", a.verifyForGateway)
 			r.Get("/sessions", a.listSessions)
 			r.Delete("/sessions", a.endSessions)
 			r.Delete("/sessions/{sid}", a.endSession)

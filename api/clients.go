@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,10 +15,16 @@ import (
 // Client is an application: one that asks for tokens on behalf of its users,
 // or a service that verifies them.
 type Client struct {
+	// ID is 1 to 64 bytes of printable ASCII without spaces, quotes and
+	// backslashes.
 	ID string
 	// Policy is what its sessions are subject to. The zero policy is for a
 	// client that has none.
 	Policy refresh.Policy
+	// Audience is whom its access tokens are for; empty: whom all others are.
+	Audience []string
+	// Scopes are what its sessions get, unless they ask for less.
+	Scopes []string
 	// Origins are the web origins its pages come from, exactly:
 	// "https://app.example.com", without a path, without wildcards.
 	Origins []string
@@ -26,14 +33,16 @@ type Client struct {
 	// authenticates with any of them, so that a new one can be rolled out
 	// before the old one is taken away.
 	Secrets []ClientSecret
-	// MayFollow lets the client read /revocations. It needs a secret for that.
-	MayFollow bool
-	// MayIntrospect lets the client ask /oauth/introspect about any token. It
-	// needs a secret for that.
-	MayIntrospect bool
+	// What only a client with a secret may do. MayStart lets it start sessions
+	// for users whom it has authenticated itself, end the sessions of any user,
+	// and change their roles. MayFollow lets it read /revocations, and
+	// MayIntrospect ask /oauth/introspect about any token.
+	MayStart, MayFollow, MayIntrospect bool
 }
 
 func (c Client) hasSessions() bool { return c.Policy != refresh.Policy{} }
+
+func (c Client) confidential() bool { return len(c.Secrets) > 0 }
 
 // Clients are all applications, by id.
 type Clients map[string]Client
@@ -45,23 +54,27 @@ const DefaultClient = "mobile"
 // mobile keeps its refresh token itself, web would keep it in a cookie.
 func BuiltinClients(origins ...string) Clients {
 	return Clients{
-		"mobile": {ID: "mobile", Origins: origins, Policy: refresh.Policy{
-			Transport: refresh.Body,
-			Window:    10 * time.Second,
-			Idle:      14 * 24 * time.Hour,
-			Absolute:  30 * 24 * time.Hour,
-			Access:    5 * time.Minute,
-			Sessions:  20,
-		}},
-		"web": {ID: "web", Origins: origins, Policy: refresh.Policy{
-			Transport: refresh.Cookie,
-			Window:    10 * time.Second,
-			Idle:      24 * time.Hour,
-			Absolute:  30 * 24 * time.Hour,
-			Access:    5 * time.Minute,
-			Sessions:  20,
-		}},
+		"mobile": {ID: "mobile", Origins: origins, Policy: DefaultPolicy(refresh.Body)},
+		"web":    {ID: "web", Origins: origins, Policy: DefaultPolicy(refresh.Cookie)},
 	}
+}
+
+// DefaultPolicy is what sessions are subject to unless it is configured
+// otherwise. A cookie is for a browser that more than one person may use, and
+// lives for a day without a refresh; other tokens for two weeks.
+func DefaultPolicy(t refresh.Transport) refresh.Policy {
+	p := refresh.Policy{
+		Transport: t,
+		Window:    10 * time.Second,
+		Idle:      14 * 24 * time.Hour,
+		Absolute:  30 * 24 * time.Hour,
+		Access:    5 * time.Minute,
+		Sessions:  20,
+	}
+	if t == refresh.Cookie {
+		p.Idle = 24 * time.Hour
+	}
+	return p
 }
 
 // Verifier is the id of the client that [Clients.AddVerifier] adds.
@@ -86,6 +99,15 @@ func (c Clients) Policy(id string) (refresh.Policy, bool) {
 	return client.Policy, ok && client.hasSessions()
 }
 
+// audiences returns those of all clients that have one of their own.
+func (c Clients) audiences() []string {
+	var all []string
+	for _, client := range c {
+		all = append(all, client.Audience...)
+	}
+	return all
+}
+
 // origins returns those of all clients.
 func (c Clients) origins() []string {
 	var all []string
@@ -100,37 +122,81 @@ func (c Clients) check() error {
 		return errors.New("api: no clients")
 	}
 	for id, client := range c {
-		if id == "" || id != client.ID || len(id) > refresh.MaxClient {
-			return fmt.Errorf("api: client %q: bad id", id)
+		if id != client.ID {
+			return fmt.Errorf("api: client %q is filed as %q", client.ID, id)
 		}
-		if (client.MayFollow || client.MayIntrospect) && len(client.Secrets) == 0 {
-			return fmt.Errorf("api: client %s: who may follow the revocations, or introspect, needs a secret", id)
-		}
-		if !client.hasSessions() {
-			continue
-		}
-		p := client.Policy
-		switch {
-		case p.Transport != refresh.Body && p.Transport != refresh.Cookie:
-			return fmt.Errorf("api: client %s: unknown transport", id)
-		case p.Access%time.Second != 0 || p.Idle%time.Second != 0 || p.Absolute%time.Second != 0:
-			return fmt.Errorf("api: client %s: lifetimes are whole seconds", id)
-		case p.Access < time.Second || p.Access > tokens.MaxLifetime:
-			return fmt.Errorf("api: client %s: access tokens must live between a second and %s", id, tokens.MaxLifetime)
-		case p.Idle <= p.Access || p.Absolute < p.Idle:
-			return fmt.Errorf("api: client %s: need access lifetime < idle lifetime <= absolute lifetime", id)
-		case p.Window < 0 || p.Window >= p.Idle || p.Window > time.Minute:
-			return fmt.Errorf("api: client %s: the retry window is at most a minute", id)
-		case p.Sessions < 1:
-			return fmt.Errorf("api: client %s: a user needs at least one session", id)
-		}
-		for _, origin := range client.Origins {
-			if err := checkOrigin(origin); err != nil {
-				return fmt.Errorf("api: client %s: %w", id, err)
-			}
+		if err := client.Check(); err != nil {
+			return fmt.Errorf("api: client %q: %w", id, err)
 		}
 	}
 	return nil
+}
+
+// Check says what is wrong with a client, in words for whoever configured it.
+func (c Client) Check() error {
+	if !isPlain(c.ID) || len(c.ID) > refresh.MaxClient {
+		return fmt.Errorf("an id is 1 to %d printable ASCII characters without spaces, quotes and backslashes", refresh.MaxClient)
+	}
+	if !c.confidential() && (c.MayStart || c.MayFollow || c.MayIntrospect) {
+		return errors.New("who may start sessions, introspect or follow the revocations needs a secret")
+	}
+	if c.MayStart && !c.hasSessions() {
+		return errors.New("who may start sessions needs lifetimes for them")
+	}
+	for i, audience := range c.Audience {
+		if !isPlain(audience) || len(audience) > 256 || slices.Contains(c.Audience[:i], audience) {
+			return fmt.Errorf("audience %q is not 1 to 256 printable ASCII characters without spaces, quotes and backslashes, or comes twice", audience)
+		}
+	}
+	for i, scope := range c.Scopes {
+		if !isPlain(scope) || slices.Contains(c.Scopes[:i], scope) {
+			return fmt.Errorf("scope %q is not one word of printable ASCII without quotes and backslashes (RFC 6749, section 3.3), or comes twice", scope)
+		}
+	}
+	if len(strings.Join(c.Scopes, " ")) > refresh.MaxScope {
+		return fmt.Errorf("the scopes joined by spaces are more than %d bytes", refresh.MaxScope)
+	}
+	for _, origin := range c.Origins {
+		if err := checkOrigin(origin); err != nil {
+			return err
+		}
+	}
+	if c.hasSessions() {
+		return c.checkPolicy()
+	}
+	return nil
+}
+
+func (c Client) checkPolicy() error {
+	p := c.Policy
+	switch {
+	case c.confidential() && p.Transport != refresh.Authenticated:
+		return errors.New("a client with a secret has the transport body, and authenticates there")
+	case !c.confidential() && p.Transport != refresh.Body && p.Transport != refresh.Cookie:
+		return errors.New("the transport is body or cookie")
+	case p.Access%time.Second != 0 || p.Idle%time.Second != 0 || p.Absolute%time.Second != 0:
+		return errors.New("lifetimes are whole seconds")
+	case p.Access < time.Second || p.Access > tokens.MaxLifetime:
+		return fmt.Errorf("access tokens must live between a second and %s", tokens.MaxLifetime)
+	case p.Idle <= p.Access || p.Absolute < p.Idle:
+		return errors.New("the lifetimes must be in this order: access < idle <= absolute")
+	case p.Window < 0 || p.Window >= p.Idle || p.Window > time.Minute:
+		return errors.New("the retry window is at most a minute, and shorter than the idle lifetime")
+	case p.Sessions < 1:
+		return errors.New("a user needs at least one session")
+	}
+	return nil
+}
+
+// isPlain accepts what can stand in a header, a challenge and a list separated
+// by spaces.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '"' || s[i] == '\\' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // checkOrigin refuses whatever is not one origin, spelled as browsers spell

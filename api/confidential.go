@@ -3,8 +3,13 @@ package api
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
+	"strings"
+
+	"github.com/authapi/authapi/refresh"
 )
 
 // ClientSecret is the hash of a client's secret. A plain hash is enough,
@@ -15,15 +20,84 @@ type ClientSecret [sha256.Size]byte
 // HashClientSecret returns the form in which a secret is kept.
 func HashClientSecret(secret string) ClientSecret { return sha256.Sum256([]byte(secret)) }
 
-// authenticateClient finds the confidential client that a request comes from,
-// by HTTP Basic (RFC 6749, section 2.3.1).
-func (a *API) authenticateClient(r *http.Request) (Client, error) {
-	if len(r.Header.Values("Authorization")) != 1 {
+const secretPrefix = "sha256:"
+
+// String is the form for configuration: sha256: and 43 characters of base64url.
+// It does not help to make the secret.
+func (s ClientSecret) String() string {
+	return secretPrefix + base64.RawURLEncoding.EncodeToString(s[:])
+}
+
+// ParseClientSecret reads what [ClientSecret.String] wrote. Its error does not
+// quote the text, which may be a secret in the wrong place.
+func ParseClientSecret(text string) (ClientSecret, error) {
+	encoded, ok := strings.CutPrefix(text, secretPrefix)
+	hash, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if !ok || err != nil || len(hash) != sha256.Size || len(encoded) != base64.RawURLEncoding.EncodedLen(sha256.Size) {
+		return ClientSecret{}, errors.New("a hashed secret is " + secretPrefix + " and 43 characters of base64url")
+	}
+	return ClientSecret(hash), nil
+}
+
+// credentials are what a request says about the client that it comes from.
+type credentials struct {
+	id     string // client_id of the body
+	secret string // client_secret of the body, on the routes of OAuth
+}
+
+// asking returns the client that a request comes from, for routes that public
+// clients use too: by its secret if there is one, else by its name. It returns
+// the zero Client if the request names none. A client with a secret that does
+// not show it is refused: its name alone proves nothing.
+func (a *API) asking(r *http.Request, c credentials) (Client, error) {
+	if c.secret != "" || hasBasic(r) {
+		return a.authenticate(r, c)
+	}
+	if c.id == "" {
+		return Client{}, nil
+	}
+	client, ok := a.config.Clients[c.id]
+	switch {
+	case !ok:
+		return Client{}, errClient
+	case client.confidential():
 		return Client{}, errClientAuth
 	}
-	id, secret, ok := r.BasicAuth()
-	if !ok {
+	return client, nil
+}
+
+// authenticate finds the confidential client that a request comes from: by HTTP
+// Basic, or by the parameters of RFC 6749, section 2.3.1.
+func (a *API) authenticate(r *http.Request, c credentials) (Client, error) {
+	if c.secret != "" {
+		if hasBasic(r) {
+			return Client{}, invalidRequest("the client authenticates in two ways")
+		}
+		client, good := a.authentic(c.id, c.secret)
+		if !good {
+			return Client{}, errClientAuth
+		}
+		return client, nil
+	}
+	client, good := a.basic(r)
+	switch {
+	case !good:
 		return Client{}, errClientAuth
+	case c.id != "" && c.id != client.ID:
+		return Client{}, invalidRequest("client_id is not the client that authenticates")
+	}
+	return client, nil
+}
+
+func hasBasic(r *http.Request) bool {
+	_, _, ok := r.BasicAuth()
+	return ok
+}
+
+func (a *API) basic(r *http.Request) (Client, bool) {
+	id, secret, ok := r.BasicAuth()
+	if !ok || len(r.Header.Values("Authorization")) != 1 {
+		return Client{}, false
 	}
 	// The standard wants both parts form-encoded. Many clients do not do that,
 	// and a secret in base64 has a plus in it every other time.
@@ -35,10 +109,7 @@ func (a *API) authenticateClient(r *http.Request) (Client, error) {
 			client, good = a.authentic(decodedID, decodedSecret)
 		}
 	}
-	if !good {
-		return Client{}, errClientAuth
-	}
-	return client, nil
+	return client, good
 }
 
 func (a *API) authentic(id, secret string) (Client, bool) {
@@ -51,12 +122,28 @@ func (a *API) authentic(id, secret string) (Client, bool) {
 	return client, equal == 1
 }
 
-// revocations streams what was revoked to services that keep a copy.
-func (a *API) revocations(w http.ResponseWriter, r *http.Request) {
-	client, err := a.authenticateClient(r)
-	if err == nil && (!client.MayFollow || a.config.Revocations == nil) {
+// allowed returns the client that authenticates, by HTTP Basic, and may do
+// something.
+func (a *API) allowed(r *http.Request, may func(Client) bool) (Client, error) {
+	client, err := a.authenticate(r, credentials{})
+	if err == nil && !may(client) {
 		err = errMayNot
 	}
+	return client, err
+}
+
+// transport is how the tokens of a client arrive on the routes that take them
+// in a body.
+func (c Client) transport() refresh.Transport {
+	if c.confidential() {
+		return refresh.Authenticated
+	}
+	return refresh.Body
+}
+
+// revocations streams what was revoked to services that keep a copy.
+func (a *API) revocations(w http.ResponseWriter, r *http.Request) {
+	_, err := a.allowed(r, func(c Client) bool { return c.MayFollow && a.config.Revocations != nil })
 	if err != nil {
 		a.fail(w, r, err)
 		return

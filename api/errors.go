@@ -44,6 +44,7 @@ var (
 	errOthersToken = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "the token was issued to another client"}
 	errGrantType   = &problem{status: http.StatusBadRequest, code: "unsupported_grant_type", description: "the only grant_type is refresh_token"}
 	errScope       = &problem{status: http.StatusBadRequest, code: "invalid_scope", description: "the session does not have this scope"}
+	errAudience    = &problem{status: http.StatusUnauthorized, code: "invalid_token", description: "the access token is for another audience"}
 	errInternal    = &problem{status: http.StatusInternalServerError, code: "server_error", description: "something went wrong here"}
 	errUnavailable = &problem{status: http.StatusServiceUnavailable, code: "temporarily_unavailable", description: "the service cannot answer now; nothing is wrong with your tokens, try again", retryAfter: 1}
 )
@@ -67,7 +68,8 @@ var refusals = []struct {
 	{refresh.ErrEnded, invalidGrant("the session was ended", "ended")},
 	{refresh.ErrReused, invalidGrant("the session was ended because a spent refresh token was used again", "reused")},
 	{refresh.ErrLate, invalidGrant("this request was answered long ago; a newer refresh token exists", "")},
-	{refresh.ErrClient, invalidGrant("the refresh token was issued to another client", "")},
+	{refresh.ErrClient, invalidGrant("the refresh token was issued to another client, or needs its client's credentials", "")},
+	{refresh.ErrScope, *errScope},
 	{users.ErrBusy, *errUnavailable},
 	{refresh.ErrOften, problem{status: http.StatusTooManyRequests, code: "slow_down", description: "this refresh was repeated too often", retryAfter: 1}},
 	{tokens.ErrInvalid, problem{status: http.StatusUnauthorized, code: "invalid_token", description: "the access token is not valid"}},

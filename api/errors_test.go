@@ -49,6 +49,7 @@ var verdicts = map[string]verdict{
 	"refresh.ErrReused":    {refresh.ErrReused, 401, "invalid_grant", "reused"},
 	"refresh.ErrLate":      {refresh.ErrLate, 401, "invalid_grant", ""},
 	"refresh.ErrClient":    {refresh.ErrClient, 401, "invalid_grant", ""},
+	"refresh.ErrScope":     {refresh.ErrScope, 400, "invalid_scope", ""},
 	"refresh.ErrGuard":     {refresh.ErrGuard, 401, "invalid_grant", ""},
 	"refresh.ErrOften":     {refresh.ErrOften, 429, "slow_down", ""},
 	"refresh.ErrClock":     {refresh.ErrClock, 503, "temporarily_unavailable", ""},

@@ -17,12 +17,14 @@ import (
 
 // oauthToken is the refresh grant of RFC 6749, section 6.
 func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
-	var grantType, token, clientID, scope string
+	var grantType, token, scope string
+	var from credentials
 	err := readForm(r,
 		field{"grant_type", &grantType, 64, true},
 		tokenField("refresh_token", &token, false),
-		clientField(&clientID),
-		field{"scope", &scope, maxBody, false},
+		clientField(&from.id),
+		secretField(&from.secret),
+		scopeField(&scope),
 	)
 	switch {
 	case err != nil:
@@ -30,33 +32,32 @@ func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
 		err = errGrantType
 	case token == "":
 		err = invalidRequest("refresh_token is missing")
-	case scope != "":
-		// No session has a scope yet, so any is more than was granted. Refused
-		// before the token is spent.
-		err = errScope
 	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.rotate(w, r, token, clientID)
+	a.rotate(w, r, from, token, scope)
 }
 
 // oauthRevoke is RFC 7009: a refresh token ends its session, an access token
 // is denied. A token that means nothing here is none of the client's worries;
 // trouble is (a 200 then would be a lie).
 func (a *API) oauthRevoke(w http.ResponseWriter, r *http.Request) {
-	var token, hint, clientID string
+	var token, hint string
+	var from credentials
+	var client Client
 	err := readForm(r,
 		tokenField("token", &token, true),
 		field{"token_type_hint", &hint, 64, false},
-		clientField(&clientID),
+		clientField(&from.id),
+		secretField(&from.secret),
 	)
 	if err == nil {
-		err = a.client(clientID)
+		client, err = a.tokenClient(r, from)
 	}
 	if err == nil {
-		err = a.revoke(r, token, clientID)
+		err = a.revoke(r, token, client)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -66,23 +67,23 @@ func (a *API) oauthRevoke(w http.ResponseWriter, r *http.Request) {
 }
 
 // revoke does not need the hint: the two kinds of tokens cannot be confused.
-func (a *API) revoke(r *http.Request, token, clientID string) error {
+func (a *API) revoke(r *http.Request, token string, client Client) error {
 	if strings.HasPrefix(token, refresh.Prefix) {
 		t, err := a.config.Sessions.Parse(token)
 		if errors.Is(err, refresh.ErrToken) {
 			return nil
 		}
-		if clientID != "" {
-			s, err := a.config.Sessions.Get(r.Context(), t.SID())
-			switch {
-			case errors.Is(err, refresh.ErrEnded):
-				return nil
-			case errors.Is(err, refresh.ErrExpired):
-				// Nobody's any more; ending it still denies what may live.
-			case err != nil:
+		s, err := a.config.Sessions.Get(r.Context(), t.SID())
+		switch {
+		case errors.Is(err, refresh.ErrEnded):
+			return nil
+		case errors.Is(err, refresh.ErrExpired):
+			// Nobody's any more; ending it still denies what may live.
+		case err != nil:
+			return err
+		default:
+			if err := a.mayRevoke(client, s.ClientID); err != nil {
 				return err
-			case s.ClientID != clientID:
-				return errOthersToken
 			}
 		}
 		if err := a.config.Sessions.End(r.Context(), t.SID(), refresh.Logout); err != nil {
@@ -98,13 +99,25 @@ func (a *API) revoke(r *http.Request, token, clientID string) error {
 	if err != nil {
 		return err
 	}
-	if clientID != "" && c.ClientID != clientID {
-		return errOthersToken
+	if err := a.mayRevoke(client, c.ClientID); err != nil {
+		return err
 	}
 	if err := a.config.Denylist.Add(r.Context(), denylist.Token, c.SessionID, c.ID, c.ExpiresAt); err != nil {
 		return err
 	}
 	a.event(r, slog.LevelInfo, "access token revoked", "sid", c.SessionID, "jti", c.ID)
+	return nil
+}
+
+// mayRevoke refuses another client's token, and one of a client with a secret if
+// it was not shown (RFC 7009, section 2.1).
+func (a *API) mayRevoke(client Client, owner string) error {
+	switch {
+	case client.ID == "" && a.config.Clients[owner].confidential():
+		return errClientAuth
+	case client.ID != "" && client.ID != owner:
+		return errOthersToken
+	}
 	return nil
 }
 
@@ -129,10 +142,7 @@ type introspection struct {
 // changes nothing: a spent refresh token is not an alarm here, since whoever
 // asks has it from somebody else.
 func (a *API) oauthIntrospect(w http.ResponseWriter, r *http.Request) {
-	client, err := a.authenticateClient(r)
-	if err == nil && !client.MayIntrospect {
-		err = errMayNot
-	}
+	_, err := a.allowed(r, func(c Client) bool { return c.MayIntrospect })
 	var token, hint string
 	if err == nil {
 		err = readForm(r, tokenField("token", &token, true), field{"token_type_hint", &hint, 64, false})
@@ -221,9 +231,9 @@ func metadata(issuer string) ([]byte, error) {
 	}{
 		issuer,
 		at + "/oauth/token",
-		[]string{"none"},
+		[]string{"none", "client_secret_basic", "client_secret_post"},
 		at + "/oauth/revoke",
-		[]string{"none"},
+		[]string{"none", "client_secret_basic", "client_secret_post"},
 		at + "/oauth/introspect",
 		[]string{"client_secret_basic"},
 		at + "/.well-known/jwks.json",

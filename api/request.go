@@ -39,20 +39,37 @@ func (f field) check() error {
 	return nil
 }
 
-// readJSON reads the members of a JSON body into strings. Two members of one
-// name, or of names that differ only in case, are refused: which one counts is
-// a question on which a proxy and this service could differ.
-func readJSON(r *http.Request, fields ...field) error {
+// readJSON reads the members of a JSON body into strings, and those of lists
+// into lists of strings.
+func readJSON(r *http.Request, lists map[string]*[]string, fields ...field) error {
+	into := make(map[string]any, len(fields)+len(lists))
+	for name, list := range lists {
+		into[name] = list
+	}
+	for _, f := range fields {
+		into[f.name] = f.into
+	}
+	if err := decodeJSON(r, into); err != nil {
+		return err
+	}
+	for _, f := range fields {
+		if err := f.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeJSON reads the members of a JSON body. Two members of one name, or of
+// names that differ only in case, are refused: which one counts is a question
+// on which a proxy and this service could differ.
+func decodeJSON(r *http.Request, into map[string]any) error {
 	if !hasContentType(r, "application/json") {
 		return errNotJSON
 	}
 	body, err := readBody(r)
 	if err != nil {
 		return err
-	}
-	into := make(map[string]any, len(fields))
-	for _, f := range fields {
-		into[f.name] = f.into
 	}
 	if err := strictjson.Decode(body, into); err != nil {
 		var bad *strictjson.FieldError
@@ -63,11 +80,6 @@ func readJSON(r *http.Request, fields ...field) error {
 			return invalidRequest("a member comes twice")
 		default:
 			return invalidRequest("the body is not a JSON object")
-		}
-	}
-	for _, f := range fields {
-		if err := f.check(); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -156,21 +168,42 @@ func clientField(into *string) field {
 	return field{"client_id", into, refresh.MaxClient, false}
 }
 
-// client finds a client that may use the body transport. The empty id is given
-// back as no client.
-func (a *API) client(id string) error {
-	if id == "" {
-		return nil
+// secretField is the client's secret where RFC 6749, section 2.3.1, has it in the
+// body.
+func secretField(into *string) field {
+	return field{"client_secret", into, 256, false}
+}
+
+// scopeField is a scope as RFC 6749, section 3.3, writes it. Whether it is one
+// that can be had is found out later.
+func scopeField(into *string) field {
+	return field{"scope", into, maxBody, false}
+}
+
+// scopeOf refuses a scope that is not words with one space between two of them,
+// or longer than any session's.
+func scopeOf(text string) (string, error) {
+	if len(text) > refresh.MaxScope {
+		return "", errScope
 	}
-	c, ok := a.config.Clients[id]
-	if !ok {
-		return errClient
+	for word := range strings.SplitSeq(text, " ") {
+		if text != "" && !isPlain(word) {
+			return "", errScope
+		}
 	}
-	if !c.hasSessions() {
-		return errNoSessions
+	return text, nil
+}
+
+// tokenClient is asking, for the routes that hand out tokens in a body or take
+// them from there.
+func (a *API) tokenClient(r *http.Request, c credentials) (Client, error) {
+	client, err := a.asking(r, c)
+	switch {
+	case err != nil || client.ID == "":
+	case !client.hasSessions():
+		err = errNoSessions
+	case client.Policy.Transport == refresh.Cookie:
+		err = errCookies
 	}
-	if c.Policy.Transport == refresh.Cookie {
-		return errCookies
-	}
-	return nil
+	return client, err
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/authapi/authapi/refresh"
@@ -34,17 +36,22 @@ type tokenResponse struct {
 // can sign would spend the client's refresh token for nothing.
 func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, g *refresh.Grant) {
 	s := &g.Session
+	client, known := a.config.Clients[s.ClientID]
+	scope := g.Scope
+	if known {
+		scope = common(g.Scope, client.Scopes)
+	}
 	access, err := signer.Sign(tokens.Claims{
 		Issuer:    a.config.Issuer,
 		Subject:   s.Subject,
-		Audience:  []string{a.config.Audience},
+		Audience:  a.audience(client),
 		ExpiresAt: g.AccessExpires,
 		IssuedAt:  g.IssuedAt,
 		ID:        g.JTI,
 		ClientID:  s.ClientID,
 		SessionID: s.SID,
 		AuthTime:  s.AuthTime,
-		Scope:     s.Scope,
+		Scope:     scope,
 		Roles:     s.Roles,
 		AMR:       s.AMR,
 	})
@@ -64,8 +71,27 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 		RefreshToken:     g.Token,
 		RefreshExpiresIn: secondsUntil(g.Now, s.ExpiresAt()),
 		SessionExpiresIn: secondsUntil(g.Now, s.EndsAt),
-		Scope:            s.Scope,
+		Scope:            scope,
 	})
+}
+
+// audience is whom a client's access tokens are for.
+func (a *API) audience(c Client) []string {
+	if len(c.Audience) > 0 {
+		return c.Audience
+	}
+	return []string{a.config.Audience}
+}
+
+// common is what a session has of the scopes that its client still has.
+func common(scope string, scopes []string) string {
+	var kept []string
+	for word := range strings.FieldsSeq(scope) {
+		if slices.Contains(scopes, word) {
+			kept = append(kept, word)
+		}
+	}
+	return strings.Join(kept, " ")
 }
 
 // secondsUntil counts from the whole second, as the instants in tokens do: a

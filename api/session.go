@@ -6,24 +6,30 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/tokens"
 	"github.com/authapi/authapi/users"
 	"github.com/authapi/authapi/verify"
 )
 
 // login starts a session for a user with a password.
 func (a *API) login(w http.ResponseWriter, r *http.Request) {
-	var username, password, device, clientID string
-	err := readJSON(r,
+	var username, password, device string
+	var from credentials
+	var client Client
+	err := readJSON(r, nil,
 		field{"username", &username, users.MaxUsername, true},
 		field{"password", &password, users.MaxPassword, true},
 		field{"device", &device, refresh.MaxDevice, false},
-		clientField(&clientID),
+		clientField(&from.id),
 	)
-	clientID = cmp.Or(clientID, DefaultClient)
 	if err == nil {
-		err = a.client(clientID)
+		if !hasBasic(r) {
+			from.id = cmp.Or(from.id, DefaultClient)
+		}
+		client, err = a.tokenClient(r, from)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -33,19 +39,25 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	who, err := a.config.Users.Authenticate(r.Context(), username, password)
 	if err != nil {
 		if errors.Is(err, users.ErrCredentials) {
-			a.event(r, slog.LevelInfo, "login refused", "client_id", clientID)
+			a.event(r, slog.LevelInfo, "login refused", "client_id", client.ID)
 		}
 		a.fail(w, r, err)
 		return
 	}
-	g, err := a.config.Sessions.Create(r.Context(), refresh.Login{
+	a.start(w, r, signer, refresh.Login{
 		Subject:  who.Subject,
-		ClientID: clientID,
+		ClientID: client.ID,
 		Roles:    who.Roles,
+		Scope:    strings.Join(client.Scopes, " "),
 		AMR:      who.AMR,
 		Device:   device,
 		Guard:    refresh.Guard(who.Guard),
 	})
+}
+
+// start begins a session for a user who has been authenticated.
+func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, l refresh.Login) {
+	g, err := a.config.Sessions.Create(r.Context(), l)
 	if errors.Is(err, refresh.ErrEnded) {
 		// By a logout of all devices, while the script ran a second time
 		// because its reply was lost. Nothing is wrong with the password.
@@ -55,26 +67,31 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	a.event(r, slog.LevelInfo, "login", "sub", who.Subject, "sid", g.Session.SID, "client_id", clientID)
+	a.event(r, slog.LevelInfo, "login", "sub", l.Subject, "sid", g.Session.SID, "client_id", l.ClientID)
 	a.writeGrant(w, r, signer, g)
 }
 
 // refresh exchanges a refresh token for its successor.
 func (a *API) refresh(w http.ResponseWriter, r *http.Request) {
-	var token, clientID string
-	err := readJSON(r, tokenField("refresh_token", &token, true), clientField(&clientID))
+	var token, scope string
+	var from credentials
+	err := readJSON(r, nil, tokenField("refresh_token", &token, true), clientField(&from.id), scopeField(&scope))
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.rotate(w, r, token, clientID)
+	a.rotate(w, r, from, token, scope)
 }
 
 // rotate is what /refresh and the refresh grant of /oauth/token share.
-func (a *API) rotate(w http.ResponseWriter, r *http.Request, token, clientID string) {
+func (a *API) rotate(w http.ResponseWriter, r *http.Request, from credentials, token, scope string) {
 	key, err := retryKey(r)
 	if err == nil {
-		err = a.client(clientID)
+		scope, err = scopeOf(scope)
+	}
+	var client Client
+	if err == nil {
+		client, err = a.tokenClient(r, from)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -83,8 +100,9 @@ func (a *API) rotate(w http.ResponseWriter, r *http.Request, token, clientID str
 	signer := a.config.Keys.Signer()
 	g, err := a.config.Sessions.Rotate(r.Context(), refresh.Presented{
 		Token:     token,
-		Transport: refresh.Body,
-		ClientID:  clientID,
+		Transport: client.transport(),
+		ClientID:  client.ID,
+		Scope:     scope,
 		RetryKey:  key,
 	})
 	if err != nil {
@@ -114,7 +132,7 @@ func aheadLevel(ahead uint32) slog.Level {
 func (a *API) logout(w http.ResponseWriter, r *http.Request) {
 	var token string
 	if r.ContentLength > 0 {
-		if err := readJSON(r, tokenField("refresh_token", &token, false)); err != nil {
+		if err := readJSON(r, nil, tokenField("refresh_token", &token, false)); err != nil {
 			a.fail(w, r, err)
 			return
 		}

@@ -216,6 +216,23 @@ func (d *Directory) SetRoles(ctx context.Context, username string, roles []strin
 	return d.change(ctx, username, "roles", joined)
 }
 
+// SetRolesOf is SetRoles for the account of a subject. It does nothing if there
+// is none, or it has these roles already.
+func (d *Directory) SetRolesOf(ctx context.Context, sub string, roles []string) error {
+	username, err := d.Username(ctx, sub)
+	if err != nil || username == "" {
+		return err
+	}
+	account, err := d.Get(ctx, username)
+	if err == nil && !slices.Equal(account.Roles, roles) {
+		_, err = d.SetRoles(ctx, username, roles)
+	}
+	if errors.Is(err, ErrUnknownUser) {
+		return nil // removed, or never completed
+	}
+	return err
+}
+
 // SetDisabled forbids an account to log in, or allows it again. After it has
 // been forbidden, the caller should end the account's sessions. Its error is
 // [ErrUnknownUser], or one of Redis.

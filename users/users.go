@@ -29,6 +29,7 @@ package users
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // An Authenticator checks a username and a password. Implement it to log in
@@ -79,6 +80,13 @@ const (
 	// when joined by single spaces.
 	MaxRoles = 256
 )
+
+// NormalRoles returns role names without repetitions, or [ErrRoles]. It is for
+// the roles of users who are not in the directory.
+func NormalRoles(roles []string) ([]string, error) {
+	joined, err := joinRoles(roles)
+	return strings.Fields(joined), err
+}
 
 // Errors that a caller can act on. No error of this package contains a
 // password or a stored hash.

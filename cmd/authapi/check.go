@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
@@ -23,7 +26,8 @@ func check(ctx context.Context, p program) error {
 		say(redisconn.Warn, "configuration", "no AUTHAPI_REDIS_URL: authapi would start as a demo, with a known password, on "+c.addr)
 		return nil
 	}
-	say(redisconn.OK, "configuration", fmt.Sprintf("complete; issuer %s, %d secret(s)", c.issuer, len(c.secrets)))
+	say(redisconn.OK, "configuration", fmt.Sprintf("complete; issuer %s, %d secret(s), clients %s",
+		c.issuer, len(c.secrets), strings.Join(slices.Sorted(maps.Keys(c.clients)), " ")))
 
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()

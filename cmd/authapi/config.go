@@ -5,10 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/internal/redisconn"
 )
 
@@ -71,6 +74,12 @@ type config struct {
 	// one. Default: nobody may follow, and in the demo verifier-secret. Refused
 	// without a Redis URL. No flag takes the value itself.
 	verifierSecrets []string
+
+	// AUTHAPI_CLIENTS_FILE, --clients-file: a YAML file that names the
+	// applications that may ask for tokens, and only those: docs/clients.md.
+	// Read once, at the start. Default: the clients mobile and web. Refused
+	// without a Redis URL.
+	clients api.Clients
 
 	// AUTHAPI_SIGNING_ALGORITHM, --signing-algorithm: ES256, EdDSA or RS256, of
 	// the keys that are made from now on. Default ES256, which every JOSE
@@ -168,6 +177,15 @@ func loadConfig(args, environ []string, readFile func(string) ([]byte, error), t
 		return config{}, nil, errors.Join(problems...)
 	}
 
+	if c.clients == nil {
+		c.clients = api.BuiltinClients()
+	}
+	if c.verifierSecrets != nil {
+		if _, taken := c.clients[api.Verifier]; taken {
+			return config{}, nil, fmt.Errorf("AUTHAPI_VERIFIER_SECRET: the clients file has a client %s of its own; keep one of the two", api.Verifier)
+		}
+		c.clients.AddVerifier(c.verifierSecrets)
+	}
 	if c.logFormat == "" {
 		c.logFormat = "json"
 		if terminal {
@@ -240,6 +258,7 @@ func (c config) LogValue() slog.Value {
 		slog.String("redis_prefix", c.redisPrefix),
 		slog.Int("secrets", len(c.secrets)),
 		slog.Int("verifier_secrets", len(c.verifierSecrets)),
+		slog.Any("clients", slices.Sorted(maps.Keys(c.clients))),
 		slog.String("signing_algorithm", c.signingAlgorithm),
 		slog.String("key_rotation", c.keyRotation.String()),
 		slog.String("log_format", c.logFormat),

@@ -68,8 +68,9 @@ func settings() []setting {
 			read: (*config).readVerifierSecrets,
 		},
 		{
-			env: "AUTHAPI_CLIENTS_FILE", arg: "path", def: "none", production: true,
-			doc: "Reserved: not supported by this version.",
+			env: "AUTHAPI_CLIENTS_FILE", arg: "path", def: "the clients mobile and web", production: true,
+			doc:  "YAML file of the applications that may ask for tokens; see docs/clients.md.",
+			read: (*config).readClientsFile,
 		},
 		{
 			env: "AUTHAPI_TRUSTED_PROXIES", arg: "cidr[,cidr...]", def: "none", production: true,

@@ -7,6 +7,8 @@ import (
 	"io"
 	"regexp"
 	"strings"
+
+	"github.com/authapi/authapi/internal/spelling"
 )
 
 // serviceLink matches the variables that Kubernetes puts into every container
@@ -97,37 +99,9 @@ func fromFlags(table []setting, args []string) (map[string]given, []string, erro
 	return nil, nil, errors.Join(append(problems, err)...)
 }
 
-// didYouMean suggests the nearest name if it is near.
 func didYouMean(name string, names []string) string {
-	best, distance := "", 4
-	for _, n := range names {
-		if d := editDistance(name, n); d < distance {
-			best, distance = n, d
-		}
+	if suggestion := spelling.Suggest(name, names); suggestion != "" {
+		return suggestion
 	}
-	if best == "" {
-		return "; see authapi help"
-	}
-	return "; did you mean " + best + "?"
-}
-
-// editDistance counts the insertions, deletions and replacements of bytes that
-// turn a into b (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
+	return "; see authapi help"
 }

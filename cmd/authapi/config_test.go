@@ -174,7 +174,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"missing file", nil, append(without(prod(), "AUTHAPI_SECRET"), "AUTHAPI_SECRET_FILE=/none"), []string{"AUTHAPI_SECRET_FILE", "/none"}},
 		{"empty file", nil, append(without(prod(), "AUTHAPI_SECRET"), "AUTHAPI_SECRET_FILE=/empty"), []string{"AUTHAPI_SECRET_FILE", "empty"}},
 		{"file without a name", nil, append(without(prod(), "AUTHAPI_SECRET"), "AUTHAPI_SECRET_FILE="), []string{"AUTHAPI_SECRET_FILE", "empty"}},
-		{"clients file", nil, prod("AUTHAPI_CLIENTS_FILE=/x"), []string{"AUTHAPI_CLIENTS_FILE: not supported by this version"}},
+		{"clients file", nil, prod("AUTHAPI_CLIENTS_FILE=/x"), []string{"AUTHAPI_CLIENTS_FILE: open /x: no such file"}},
 		{"proxies", []string{"--trusted-proxies=10.0.0.0/8"}, prod(), []string{"--trusted-proxies: not supported by this version"}},
 		{"log format", nil, prod("AUTHAPI_LOG_FORMAT=JSON"), []string{"AUTHAPI_LOG_FORMAT"}},
 		{"log level", nil, prod("AUTHAPI_LOG_LEVEL=INFO"), []string{"AUTHAPI_LOG_LEVEL"}},
@@ -204,7 +204,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"lost environment: issuer", nil, []string{"AUTHAPI_ISSUER=http://localhost:8080"}, []string{"AUTHAPI_ISSUER: set, but there is no AUTHAPI_REDIS_URL"}},
 		{"lost environment: prefix", nil, []string{"AUTHAPI_REDIS_PREFIX=x"}, []string{"AUTHAPI_REDIS_PREFIX: set, but there is no AUTHAPI_REDIS_URL"}},
 		{"lost environment: proxies", nil, []string{"AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8"}, []string{"AUTHAPI_TRUSTED_PROXIES: not supported"}},
-		{"lost environment: clients", nil, []string{"AUTHAPI_CLIENTS_FILE=/x"}, []string{"AUTHAPI_CLIENTS_FILE: not supported"}},
+		{"lost environment: clients", nil, []string{"AUTHAPI_CLIENTS_FILE=/x"}, []string{"AUTHAPI_CLIENTS_FILE: set, but there is no AUTHAPI_REDIS_URL"}},
 
 		{
 			"all at once", nil,

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/authapi/authapi/internal/clientsfile"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/tokens"
 )
@@ -103,6 +104,12 @@ func (c *config) readRedisPrefix(v string) error {
 	}
 	c.redisPrefix = v
 	return nil
+}
+
+func (c *config) readClientsFile(v string) error {
+	clients, err := clientsfile.Read(v)
+	c.clients = clients
+	return err
 }
 
 func (c *config) readSigningAlgorithm(v string) error {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/authapi/authapi/api"
+	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/users"
 )
 
@@ -22,8 +24,25 @@ const (
 	demoUser     = "demo"
 	demoPassword = "demo-password"
 
-	demoVerifierSecret = "verifier-secret" // likewise
+	// Likewise: two clients with secrets that everybody knows.
+	demoVerifierSecret = "verifier-secret"
+	demoApp            = "app"
+	demoAppSecret      = "app-secret"
 )
+
+// demoClients are the clients of a deployment without configuration, open to
+// development servers, and one for applications that have users of their own.
+func demoClients() api.Clients {
+	clients := api.BuiltinClients(developmentOrigins...)
+	clients.AddVerifier([]string{demoVerifierSecret})
+	clients[demoApp] = api.Client{
+		ID:       demoApp,
+		Policy:   api.DefaultPolicy(refresh.Authenticated),
+		Secrets:  []api.ClientSecret{api.HashClientSecret(demoAppSecret)},
+		MayStart: true, MayFollow: true, MayIntrospect: true,
+	}
+	return clients
+}
 
 // developmentOrigins are where the usual development servers of front ends
 // listen. Only the demo lets their pages in.

@@ -65,6 +65,7 @@ func commands() []command {
 		{"keys rotate", "", "let a new key sign, as soon as all verifiers can know it", keysRotate},
 		{"keys drop", "<key>", "refuse all tokens of a key at once (emergency)", keysDrop},
 		{"keys reseal", "", "seal the signing keys under the first secret", keysReseal},
+		{"client hash-secret", "", "hash a client's secret for the clients file; it is asked for, or read from stdin", clientHashSecret},
 		{"version", "", "print the version", printVersion},
 		{"help", "", "print this", help},
 	}

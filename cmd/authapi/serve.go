@@ -41,7 +41,6 @@ func serve(ctx context.Context, p program) error {
 	defer listener.Close()
 	c = c.listening(listener.Addr())
 
-	clients := api.BuiltinClients()
 	if c.embedded {
 		embedded, err := startEmbedded()
 		if err != nil {
@@ -49,10 +48,8 @@ func serve(ctx context.Context, p program) error {
 		}
 		defer embedded.stop()
 		c.redisURL, c.secrets = embedded.url, [][]byte{embedded.secret}
-		c.verifierSecrets = []string{demoVerifierSecret}
-		clients = api.BuiltinClients(developmentOrigins...)
+		c.clients = demoClients()
 	}
-	clients.AddVerifier(c.verifierSecrets)
 
 	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{})
 	if err != nil {
@@ -71,7 +68,7 @@ func serve(ctx context.Context, p program) error {
 		go health.run(running, inspectEvery)
 	}
 
-	s, err := newStores(c, client, clients)
+	s, err := newStores(c, client)
 	if err != nil {
 		return err
 	}
@@ -95,15 +92,16 @@ func serve(ctx context.Context, p program) error {
 		admit = loopbackOnly
 	}
 	a, err := api.New(api.Config{
-		Issuer:      c.issuer,
-		Audience:    c.audience,
-		Clients:     clients,
-		Sessions:    s.sessions,
-		Denylist:    s.denied,
-		Keys:        keys,
-		Users:       s.users,
-		Username:    s.users.Username,
-		Revocations: revocations,
+		Issuer:          c.issuer,
+		Audience:        c.audience,
+		Clients:         c.clients,
+		Sessions:        s.sessions,
+		Denylist:        s.denied,
+		Keys:            keys,
+		Users:           s.users,
+		Username:        s.users.Username,
+		SetAccountRoles: s.users.SetRolesOf,
+		Revocations:     revocations,
 		Ready: func(ctx context.Context) error {
 			if err := health.err(); err != nil {
 				return err

@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
@@ -25,11 +24,11 @@ type stores struct {
 	users    *users.Directory
 }
 
-func newStores(c config, client redis.UniversalClient, clients api.Clients) (stores, error) {
+func newStores(c config, client redis.UniversalClient) (stores, error) {
 	sessions, err := refresh.New(client, refresh.Options{
 		Prefix:  c.redisPrefix,
 		Secrets: c.secrets,
-		Policy:  clients.Policy,
+		Policy:  c.clients.Policy,
 	})
 	if err != nil {
 		return stores{}, err
@@ -69,7 +68,7 @@ func (p program) administer(ctx context.Context, least, most int, do func(ctx co
 // asks for the password when Redis is known to answer.
 func (p program) administerPassword(ctx context.Context, least, most int, do func(ctx context.Context, s stores, args []string, password string) error) error {
 	return p.withStores(ctx, least, most, func(s stores, args []string) error {
-		password, err := p.newPassword(ctx)
+		password, err := p.askHidden(ctx, "password", users.MaxPassword)
 		if err != nil {
 			return err
 		}
@@ -94,7 +93,7 @@ func (p program) withStores(ctx context.Context, least, most int, do func(s stor
 		return fmt.Errorf("open Redis: %w", err)
 	}
 	defer client.Close()
-	s, err := newStores(c, client, api.BuiltinClients())
+	s, err := newStores(c, client)
 	if err != nil {
 		return err
 	}

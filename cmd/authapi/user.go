@@ -1,17 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode/utf8"
-
-	"golang.org/x/term"
 
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/users"
@@ -109,78 +104,6 @@ func (p program) endAll(ctx context.Context, s stores, account users.Account, wh
 	}
 	fmt.Fprintf(p.stdout, "%s; %d session(s) ended.\n", done, ended)
 	return nil
-}
-
-// newPassword asks for a password, or takes the first line of standard input.
-// It is never an argument: those show in process lists and shell histories.
-func (p program) newPassword(ctx context.Context) (string, error) {
-	fd := int(p.stdin.Fd())
-	if !term.IsTerminal(fd) {
-		return readPassword(ctx, func() (string, error) {
-			line, err := bufio.NewReader(io.LimitReader(p.stdin, users.MaxPassword+2)).ReadString('\n')
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			return strings.TrimRight(line, "\r\n"), err
-		})
-	}
-	echoing, err := term.GetState(fd)
-	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
-	}
-	ask := func(prompt string) (string, error) {
-		fmt.Fprint(p.stderr, prompt)
-		defer fmt.Fprintln(p.stderr)
-		password, err := readPassword(ctx, func() (string, error) {
-			b, err := term.ReadPassword(fd)
-			return string(b), err
-		})
-		if err != nil {
-			// After Ctrl-C the shell would go on without showing what is typed.
-			_ = term.Restore(fd, echoing)
-		}
-		return password, err
-	}
-	first, err := ask("New password: ")
-	if err != nil {
-		return "", err
-	}
-	second, err := ask("Again: ")
-	if err != nil {
-		return "", err
-	}
-	if first != second {
-		return "", errors.New("the two passwords differ")
-	}
-	return first, nil
-}
-
-// readPassword calls read, but does not wait for it once ctx has ended: a read
-// from a terminal or pipe cannot be interrupted, and Ctrl-C should end it.
-func readPassword(ctx context.Context, read func() (string, error)) (string, error) {
-	type result struct {
-		password string
-		err      error
-	}
-	done := make(chan result, 1)
-	go func() {
-		password, err := read()
-		done <- result{password, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return "", errors.New("interrupted; nothing is changed")
-	case r := <-done:
-		if r.err != nil {
-			return "", fmt.Errorf("read the password: %w", r.err)
-		}
-		// A login sends JSON, which could never hold it. One that is too long
-		// may have been cut within a character, and is refused later.
-		if len(r.password) <= users.MaxPassword && !utf8.ValidString(r.password) {
-			return "", errors.New("the password is not UTF-8; nobody could log in with it")
-		}
-		return r.password, nil
-	}
 }
 
 func table(w io.Writer, heads ...string) *tabwriter.Writer {

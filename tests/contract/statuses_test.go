@@ -24,6 +24,8 @@ import (
 var cannotHappen = map[string]string{
 	"GET /healthz 500":                                "asks nothing and nobody; only a bug could answer so",
 	"GET /openapi.yaml 500":                           "sends a file that is part of the program; only a bug could answer so",
+	"DELETE /users/{sub}/sessions 500":                "asks storage alone, whose trouble is 503; only a bug could answer so",
+	"PUT /users/{sub}/roles 500":                      "likewise",
 	"GET /.well-known/oauth-authorization-server 500": "sends what was made at the start; only a bug could answer so",
 }
 
@@ -104,6 +106,8 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 		introspection(t, v, ask)
 		sessions(t, v, ask)
 		oauth(t, v, ask)
+		gateways(t, v, ask)
+		ownUsers(t, v, ask)
 		badRequests(ask)
 		ask(
 			question{service.Request{Path: "/nothing/here"}, 404, "not_found"},
@@ -129,7 +133,7 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 		ask(question{revocations(api.Verifier, service.VerifierSecret), 503, "temporarily_unavailable"})
 		s.Kill()
 		var all sync.WaitGroup
-		for _, q := range needingStorage(access, refresh) {
+		for _, q := range append(needingStorage(access, refresh), needingStorageAlone()...) {
 			all.Go(func() {
 				a := v.Send(q.request)
 				a.Is(t, 503, "temporarily_unavailable")
@@ -215,7 +219,8 @@ func following(ask func(...question)) {
 		question{revocations("nobody", service.VerifierSecret), 401, "invalid_client"},
 		question{revocations("mobile", ""), 401, "invalid_client"},
 		question{revocations("stranger", "stranger's secret"), 403, "unauthorized_client"},
-		question{service.JSON("/login", `{"username":"alice","password":"x","client_id":"verifier"}`), 400, "unauthorized_client"},
+		question{service.JSON("/login", `{"username":"alice","password":"x","client_id":"verifier"}`), 401, "invalid_client"},
+		question{service.JSON("/login", `{"username":"alice","password":"x"}`).WithClient(api.Verifier, service.VerifierSecret), 400, "unauthorized_client"},
 	)
 }
 
@@ -301,6 +306,54 @@ func oauth(t *testing.T, v *service.Service, ask func(...question)) {
 	)
 }
 
+func gateways(t *testing.T, v *service.Service, ask func(...question)) {
+	access, _ := tokensOf(t, v)
+	ask(
+		question{service.Request{Path: "/verify", Bearer: access}, 204, ""},
+		question{service.Request{Path: "/verify?audience=a&audience=a", Bearer: access}, 400, "invalid_request"},
+		question{service.Request{Path: "/verify?audience=nobody", Bearer: access}, 401, "invalid_token"},
+	)
+}
+
+func ownUsers(t *testing.T, v *service.Service, ask func(...question)) {
+	shop := v.StartSession("42").OK(t)
+	token := service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", shop.Refresh)
+	revoke := service.Form("/oauth/revoke", "token", shop.Refresh)
+	ask(
+		question{token, 400, "invalid_grant"},
+		question{token.WithClient(service.Shop, "wrong"), 401, "invalid_client"},
+		question{revoke, 401, "invalid_client"},
+		question{service.JSON("/refresh", `{"refresh_token":"x","scope":"  "}`), 400, "invalid_scope"},
+	)
+	start := service.JSON("/sessions", `{"sub":"42"}`)
+	end := service.Request{Method: http.MethodDelete, Path: "/users/42/sessions"}
+	roles := service.JSON("/users/42/roles", `{"roles":["a"]}`)
+	roles.Method = http.MethodPut
+	ask(
+		question{start.AsShop(), 200, ""},
+		question{end.AsShop(), 204, ""},
+		question{roles.AsShop(), 204, ""},
+		question{service.JSON("/sessions", `{"sub":"42","scope":"admin"}`).AsShop(), 400, "invalid_scope"},
+	)
+	end.Path = "/users/a%20b/sessions"
+	ask(question{end.AsShop(), 400, "invalid_request"})
+	for _, r := range []service.Request{start, roles} {
+		malformed, oversized, mistyped := r.AsShop(), r.AsShop(), r.AsShop()
+		malformed.Body, oversized.Body, mistyped.Type = "{", large, "text/plain"
+		ask(
+			question{malformed, 400, "invalid_request"},
+			question{oversized, 413, "invalid_request"},
+			question{mistyped, 415, "invalid_request"},
+		)
+	}
+	for _, r := range []service.Request{start, end, roles} {
+		ask(
+			question{r, 401, "invalid_client"},
+			question{r.WithClient(service.Introspector, service.IntrospectorSecret), 403, "unauthorized_client"},
+		)
+	}
+}
+
 // badRequests are malformed, too large or of the wrong type.
 func badRequests(ask func(...question)) {
 	for _, path := range []string{"/login", "/refresh", "/logout", "/oauth/token", "/oauth/revoke"} {
@@ -329,6 +382,8 @@ func needingStorage(access, refresh string) []question {
 		service.RefreshRequest(refresh, ""),
 		{Method: http.MethodPost, Path: "/logout", Bearer: access},
 		{Path: "/me", Bearer: access},
+		{Path: "/verify", Bearer: access},
+		service.JSON("/sessions", `{"sub":"42"}`).AsShop(),
 		{Path: "/sessions", Bearer: access},
 		{Method: http.MethodDelete, Path: "/sessions", Bearer: access},
 		{Method: http.MethodDelete, Path: "/sessions/" + someSID, Bearer: access},
@@ -336,6 +391,18 @@ func needingStorage(access, refresh string) []question {
 		service.Form("/oauth/revoke", "token", access),
 		service.Form("/oauth/introspect", "token", access).WithClient(service.Introspector, service.IntrospectorSecret),
 	}
+	return questionsOf(requests)
+}
+
+// needingStorageAlone are those that use no keys.
+func needingStorageAlone() []question {
+	return questionsOf([]service.Request{
+		service.Request{Method: http.MethodDelete, Path: "/users/42/sessions"}.AsShop(),
+		service.Request{Method: http.MethodPut, Path: "/users/42/roles", Type: "application/json", Body: `{"roles":[]}`}.AsShop(),
+	})
+}
+
+func questionsOf(requests []service.Request) []question {
 	questions := make([]question, len(requests))
 	for i, r := range requests {
 		questions[i].request = r

@@ -255,7 +255,9 @@ func badOAuth(token string) []bad {
 		invalid("empty grant_type", grant("grant_type", "")),
 		{"password grant", grant("grant_type", "password", "username", service.Username), 400, "unsupported_grant_type"},
 		{"grant_type in other letter case", grant("grant_type", "Refresh_Token"), 400, "unsupported_grant_type"},
-		{"a scope", grant("grant_type", "refresh_token", "scope", "admin"), 400, "invalid_scope"},
+		{"two spaces in a scope", grant("grant_type", "refresh_token", "scope", "a  b"), 400, "invalid_scope"},
+		{"a quote in a scope", grant("grant_type", "refresh_token", "scope", `a"b`), 400, "invalid_scope"},
+		{"a scope that is a space", grant("grant_type", "refresh_token", "scope", " "), 400, "invalid_scope"},
 		{"a long scope", grant("grant_type", "refresh_token", "scope", strings.Repeat("admin ", 100)), 400, "invalid_scope"},
 	}
 }

@@ -168,7 +168,7 @@ func TestMethods(t *testing.T) {
 		{"DELETE", "/logout", "POST"},
 		{"GET", "/oauth/token", "POST"},
 		{"POST", "/me", "GET, HEAD"},
-		{"PATCH", "/sessions", "GET, HEAD, DELETE"},
+		{"PATCH", "/sessions", "GET, HEAD, POST, DELETE"},
 		{"GET", "/sessions/uv.kCuprU-EQKQAuZDf8yN3DQ", "DELETE"},
 		{"GET", "/sessions/a%2Fb", "DELETE"},
 		{"POST", "/.well-known/jwks.json", "GET, HEAD"},

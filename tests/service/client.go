@@ -62,10 +62,14 @@ func (r Request) WithBearer(access string) Request {
 	return r
 }
 
+// AsShop returns the request with the credentials of the client [Shop].
+func (r Request) AsShop() Request { return r.WithClient(Shop, ShopSecret) }
+
 // Tokens is a token response.
 type Tokens struct {
 	Access           string `json:"access_token"`
 	Refresh          string `json:"refresh_token"`
+	Scope            string `json:"scope"`
 	ExpiresIn        int64  `json:"expires_in"`
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 	SessionExpiresIn int64  `json:"session_expires_in"`
@@ -78,6 +82,7 @@ type Me struct {
 	SID      string   `json:"sid"`
 	ClientID string   `json:"client_id"`
 	Roles    []string `json:"roles"`
+	AuthTime string   `json:"auth_time"`
 }
 
 // Session is one line of GET /sessions.
@@ -189,6 +194,13 @@ func (v *Service) LoginAs(username, password string) Answer {
 	v.tb.Helper()
 	body, _ := json.Marshal(map[string]string{"username": username, "password": password})
 	return v.Send(JSON("/login", string(body)))
+}
+
+// StartSession starts a session of the client [Shop] for a user of its own.
+func (v *Service) StartSession(sub string, roles ...string) Answer {
+	v.tb.Helper()
+	body, _ := json.Marshal(map[string]any{"sub": sub, "roles": append([]string{}, roles...)})
+	return v.Send(JSON("/sessions", string(body)).AsShop())
 }
 
 // RefreshRequest is a refresh. Without a key there is no Idempotency-Key.

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +61,12 @@ const (
 	// Introspector is a client that may introspect.
 	Introspector       = "intro:spector"
 	IntrospectorSecret = "another%20secret+of=some&length"
+
+	// Shop is a client with users of its own: it may start sessions, which have
+	// the scope ShopScope, and refreshes them with its secret.
+	Shop       = "shop"
+	ShopSecret = "the+shop's/secret-of&some=length"
+	ShopScope  = "orders:read orders:write"
 )
 
 var secret = bytes.Repeat([]byte("0123456789abcdef"), 2)
@@ -174,6 +181,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	v.Log.Secret(Password)
 	v.Log.Secret(VerifierSecret)
 	v.Log.Secret(IntrospectorSecret)
+	v.Log.Secret(ShopSecret)
 	// Registered before the server's end, and therefore run after it.
 	tb.Cleanup(func() {
 		for _, leak := range v.Log.Leaks() {
@@ -185,6 +193,10 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	clients.AddVerifier([]string{VerifierSecret})
 	clients[Introspector] = api.Client{
 		ID: Introspector, Secrets: []api.ClientSecret{api.HashClientSecret(IntrospectorSecret)}, MayIntrospect: true,
+	}
+	clients[Shop] = api.Client{
+		ID: Shop, Secrets: []api.ClientSecret{api.HashClientSecret(ShopSecret)}, MayStart: true,
+		Policy: api.DefaultPolicy(refresh.Authenticated), Scopes: strings.Fields(ShopScope),
 	}
 	v.Sessions, err = refresh.New(o.redis, refresh.Options{
 		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy,
@@ -203,17 +215,18 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	v.Subject = account.Subject
 
 	config := api.Config{
-		Issuer:      Issuer,
-		Audience:    Audience,
-		Clients:     clients,
-		Sessions:    v.Sessions,
-		Denylist:    v.Denylist,
-		Keys:        v.Keys,
-		Users:       v.Users,
-		Username:    v.Users.Username,
-		Revocations: v.Relay,
-		Ready:       func(ctx context.Context) error { return o.redis.Ping(ctx).Err() },
-		Logger:      slog.New(slog.NewJSONHandler(v.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Issuer:          Issuer,
+		Audience:        Audience,
+		Clients:         clients,
+		Sessions:        v.Sessions,
+		Denylist:        v.Denylist,
+		Keys:            v.Keys,
+		Users:           v.Users,
+		Username:        v.Users.Username,
+		SetAccountRoles: v.Users.SetRolesOf,
+		Revocations:     v.Relay,
+		Ready:           func(ctx context.Context) error { return o.redis.Ping(ctx).Err() },
+		Logger:          slog.New(slog.NewJSONHandler(v.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, change := range o.change {
 		change(&config)
