@@ -92,6 +92,21 @@ func TestClientsCheck(t *testing.T) {
 		"origin":                    func(c *Client) { c.Origins = []string{"https://*.example.com"} },
 		"other id":                  func(c *Client) { c.ID = "web" },
 		"no id":                     func(c *Client) { c.ID = "" },
+		"secret without its use":    func(c *Client) { c.Secrets = []ClientSecret{{1}} },
+		"no secret, but its use":    func(c *Client) { c.Policy.Transport = refresh.Authenticated },
+		"starts without a secret":   func(c *Client) { c.MayStart = true },
+		"follows without a secret":  func(c *Client) { c.MayFollow = true },
+		"asks without a secret":     func(c *Client) { c.MayIntrospect = true },
+		"starts without sessions": func(c *Client) {
+			c.MayStart, c.Secrets, c.Policy = true, []ClientSecret{{1}}, refresh.Policy{}
+		},
+		"scope of two words":   func(c *Client) { c.Scopes = []string{"a b"} },
+		"empty scope":          func(c *Client) { c.Scopes = []string{""} },
+		"scope twice":          func(c *Client) { c.Scopes = []string{"a", "b", "a"} },
+		"long scopes":          func(c *Client) { c.Scopes = []string{strings.Repeat("a", refresh.MaxScope), "b"} },
+		"empty audience":       func(c *Client) { c.Audience = []string{""} },
+		"audience twice":       func(c *Client) { c.Audience = []string{"a", "a"} },
+		"audience with quotes": func(c *Client) { c.Audience = []string{`"a"`} },
 	} {
 		clients := BuiltinClients("https://app.example.com")
 		client := clients["mobile"]
@@ -100,6 +115,13 @@ func TestClientsCheck(t *testing.T) {
 		if err := clients.check(); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+	good := BuiltinClients()["mobile"]
+	good.Secrets, good.Policy.Transport = []ClientSecret{{1}}, refresh.Authenticated
+	good.MayStart, good.MayFollow, good.MayIntrospect = true, true, true
+	good.Scopes, good.Audience = []string{"a", "b:c"}, []string{"https://a.example.com", "b"}
+	if err := good.Check(); err != nil {
+		t.Error(err)
 	}
 	long := strings.Repeat("m", refresh.MaxClient+1)
 	for name, clients := range map[string]Clients{
@@ -125,5 +147,23 @@ func TestBuiltinClients(t *testing.T) {
 	}
 	if _, ok := clients.Policy(DefaultClient); !ok {
 		t.Errorf("there is no default client %s", DefaultClient)
+	}
+}
+
+func TestClientSecretText(t *testing.T) {
+	hash := HashClientSecret("a secret of some length, made at random")
+	text := hash.String()
+	if got, err := ParseClientSecret(text); err != nil || got != hash {
+		t.Errorf("%s became %s, %v", text, got, err)
+	}
+	for _, bad := range []string{
+		"", "a secret of some length, made at random", strings.TrimPrefix(text, "sha256:"), "SHA256:" + text[7:], "sha512:" + text[7:],
+		text + "=", text[:len(text)-1], text + "A", text[:20] + "\n" + text[20:], text[:len(text)-1] + "_", " " + text,
+	} {
+		if got, err := ParseClientSecret(bad); err == nil && got.String() != bad {
+			t.Errorf("%q was read as %s", bad, got)
+		} else if err != nil && bad != "" && strings.Contains(err.Error(), bad) {
+			t.Errorf("the error quotes %q", bad)
+		}
 	}
 }

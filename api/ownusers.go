@@ -110,9 +110,10 @@ func (a *API) setUserRoles(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// subject accepts what can be part of a key, a header and a line of log.
+// subject accepts what can be part of a key, a header and a line of log. Dots
+// alone would be taken out of a path by the proxy that it goes through.
 func subject(text string) (string, error) {
-	if !isPlain(text) || len(text) > refresh.MaxSubject {
+	if !isPlain(text) || len(text) > refresh.MaxSubject || text == "." || text == ".." {
 		return "", invalidRequest("sub is not 1 to 64 printable ASCII characters without spaces, quotes and backslashes")
 	}
 	return text, nil

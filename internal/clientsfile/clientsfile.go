@@ -245,7 +245,9 @@ func (f *file) choice(n *yaml.Node, name string, choices ...string) string {
 	return text
 }
 
-func (f *file) truth(n *yaml.Node, name string) bool { return f.choice(n, name, "true", "false") == "true" }
+func (f *file) truth(n *yaml.Node, name string) bool {
+	return f.choice(n, name, "true", "false") == "true"
+}
 
 func (f *file) count(n *yaml.Node, name string) int {
 	text, _ := f.scalar(n)

@@ -79,7 +79,13 @@ func (c *contract) check(x exchange) (string, error) {
 			return "", errors.New("HEAD was answered with a body")
 		}
 	}
-	route, params, err := c.router.FindRoute(request)
+	// By the path as it was sent: an encoded slash does not end a segment.
+	encoded := request.Clone(context.Background())
+	encoded.URL.Path, encoded.URL.RawPath = request.URL.EscapedPath(), ""
+	route, params, err := c.router.FindRoute(encoded)
+	for name, value := range params {
+		params[name], _ = url.PathUnescape(value)
+	}
 	// This router overlooks a last slash; the service does not.
 	if err != nil || strings.HasSuffix(request.URL.Path, "/") {
 		return "", c.checkUnknown(x)
