@@ -95,6 +95,30 @@ clients:
 	}
 }
 
+// What docs/clients.md shows is a file that can be read.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	block = strings.Replace(block, "file:/run/secrets/shop", "file:shop.secret", 1)
+	clients, err := clientsfile.Read(write(t, block, "shop.secret", secret))
+	if err != nil || len(clients) != 3 {
+		t.Errorf("%v, %v", clients, err)
+	}
+	// Every field of an entry has its line in the table.
+	for _, name := range []string{
+		"id", "type", "transport", "lifetimes", "audience", "scopes", "retry_window", "session_limit", "origins", "secret",
+		"may_start_sessions", "may_introspect", "may_follow_revocations",
+	} {
+		if !strings.Contains(string(text), "\n| `"+name+"` |") {
+			t.Errorf("%s has no line in the table", name)
+		}
+	}
+}
+
 // entry is a file with one client, whose last lines are the test's.
 func entry(lines ...string) string {
 	return "clients:\n  - id: shop\n    type: confidential\n    " + strings.Join(lines, "\n    ") + "\n"
