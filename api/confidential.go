@@ -50,6 +50,12 @@ type credentials struct {
 // the zero Client if the request names none. A client with a secret that does
 // not show it is refused: its name alone proves nothing.
 func (a *API) asking(r *http.Request, c credentials) (Client, error) {
+	if id, secret, ok := basic(r); ok && secret == "" && c == (credentials{}) {
+		// Some libraries put a public client's name there.
+		if client, known := a.config.Clients[id]; known && !client.confidential() {
+			return client, nil
+		}
+	}
 	if c.secret != "" || hasBasic(r) {
 		return a.authenticate(r, c)
 	}
@@ -79,7 +85,7 @@ func (a *API) authenticate(r *http.Request, c credentials) (Client, error) {
 		}
 		return client, nil
 	}
-	client, good := a.basic(r)
+	client, good := a.byBasic(r)
 	switch {
 	case !good:
 		return Client{}, errClientAuth
@@ -89,14 +95,27 @@ func (a *API) authenticate(r *http.Request, c credentials) (Client, error) {
 	return client, nil
 }
 
+// hasBasic reports whether a client tries to authenticate, however badly.
 func hasBasic(r *http.Request) bool {
-	_, _, ok := r.BasicAuth()
-	return ok
+	for _, header := range r.Header.Values("Authorization") {
+		if scheme, _, _ := strings.Cut(header, " "); strings.EqualFold(scheme, "Basic") {
+			return true
+		}
+	}
+	return false
 }
 
-func (a *API) basic(r *http.Request) (Client, bool) {
-	id, secret, ok := r.BasicAuth()
-	if !ok || len(r.Header.Values("Authorization")) != 1 {
+// basic returns what HTTP Basic says, if that is all that Authorization says.
+func basic(r *http.Request) (id, secret string, ok bool) {
+	if len(r.Header.Values("Authorization")) != 1 {
+		return "", "", false
+	}
+	return r.BasicAuth()
+}
+
+func (a *API) byBasic(r *http.Request) (Client, bool) {
+	id, secret, ok := basic(r)
+	if !ok {
 		return Client{}, false
 	}
 	// The standard wants both parts form-encoded. Many clients do not do that,

@@ -39,7 +39,7 @@ var (
 	errClient      = &problem{status: http.StatusBadRequest, code: "invalid_client", description: "unknown client_id"}
 	errCookies     = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client keeps its refresh token in a cookie, which this version does not offer yet; use the client mobile"}
 	errNoSessions  = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client has no sessions"}
-	errClientAuth  = &problem{status: http.StatusUnauthorized, code: "invalid_client", description: "the client's id and secret are needed, as HTTP Basic"}
+	errClientAuth  = &problem{status: http.StatusUnauthorized, code: "invalid_client", description: "the client's id and secret are needed"}
 	errMayNot      = &problem{status: http.StatusForbidden, code: "unauthorized_client", description: "this client may not do that"}
 	errOthersToken = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "the token was issued to another client"}
 	errGrantType   = &problem{status: http.StatusBadRequest, code: "unsupported_grant_type", description: "the only grant_type is refresh_token"}

@@ -144,8 +144,17 @@ type introspection struct {
 func (a *API) oauthIntrospect(w http.ResponseWriter, r *http.Request) {
 	_, err := a.allowed(r, func(c Client) bool { return c.MayIntrospect })
 	var token, hint string
+	var from credentials
 	if err == nil {
-		err = readForm(r, tokenField("token", &token, true), field{"token_type_hint", &hint, 64, false})
+		err = readForm(r,
+			tokenField("token", &token, true),
+			field{"token_type_hint", &hint, 64, false},
+			clientField(&from.id),
+			secretField(&from.secret),
+		)
+	}
+	if err == nil {
+		_, err = a.authenticate(r, from) // nor may the body name another
 	}
 	var about introspection
 	if err == nil {

@@ -64,6 +64,7 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache") // RFC 6749, section 5.1
 	writeJSON(w, http.StatusOK, tokenResponse{
 		AccessToken:      access,
 		TokenType:        "Bearer",

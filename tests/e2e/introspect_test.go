@@ -77,6 +77,19 @@ func TestIntrospection(t *testing.T) {
 	})
 }
 
+// One client asks at a time (RFC 6749, section 2.3).
+func TestIntrospectionByTwoClients(t *testing.T) {
+	v := service.Start(t, redistest.Miniredis(t))
+	login := v.Login().OK(t)
+	ask := func(pairs ...string) service.Answer {
+		return v.Send(service.Form("/oauth/introspect", append([]string{"token", login.Access}, pairs...)...).
+			WithClient(service.Introspector, service.IntrospectorSecret))
+	}
+	ask("client_id", service.Introspector).OK(t)
+	ask("client_id", service.Shop).Is(t, 400, "invalid_request")
+	ask("client_id", service.Introspector, "client_secret", service.IntrospectorSecret).Is(t, 400, "invalid_request")
+}
+
 // A service must not take trouble for a refusal.
 func TestIntrospectionInTrouble(t *testing.T) {
 	each(t, func(t *testing.T, s *redistest.Server) {

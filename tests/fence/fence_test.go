@@ -86,7 +86,7 @@ func TestReach(t *testing.T) {
 		{"tokens", "a token is the same whoever carries it", []string{"net/http", "github.com/redis/", "github.com/go-chi/"}},
 		{"cmd/authapi", "test code does not belong into what runs in production", []string{
 			"testing", module + "/tests", module + "/internal/redistest", module + "/authtest",
-			"github.com/getkin/", "github.com/anishathalye/", "pgregory.net/", "go.uber.org/goleak", "github.com/google/go-cmp",
+			"github.com/getkin/", "github.com/anishathalye/", "pgregory.net/", "golang.org/x/oauth2/", "go.uber.org/goleak", "github.com/google/go-cmp",
 		}},
 		{"users", "whoever changes a user ends sessions too, and that is arranged above", []string{module + "/refresh", module + "/denylist"}},
 		{"refresh", "sessions know nothing of HTTP", []string{module + "/api", "github.com/go-chi/"}},
