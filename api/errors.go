@@ -10,7 +10,6 @@ import (
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/tokens"
 	"github.com/authapi/authapi/users"
-	"github.com/authapi/authapi/verify"
 )
 
 // problem is an error as the client sees it: RFC 6749, section 5.2, with the
@@ -115,10 +114,11 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		case "invalid_client":
 			challenge = `Basic realm="authapi"`
 		case "invalid_token":
-			challenge = `Bearer error="invalid_token", error_description="` + verify.Description(err) + `"`
+			challenge = `Bearer error="invalid_token", error_description="` + p.description + `"`
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
+	w.Header().Set("Cache-Control", "no-store") // what is refused now may be good in a moment
 	if p.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
