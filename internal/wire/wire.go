@@ -81,6 +81,27 @@ type Reader struct {
 	mark  string
 }
 
+// parse reads a frame. What the sender leaves out is unknown: encoding/json would
+// make ages of 0 of it, the freshest there are.
+func parse(data string) (*Frame, error) {
+	var f struct {
+		Clock  int64    `json:"clock"`
+		Ages   []*int64 `json:"ages"`
+		Denied []Denial `json:"denied"`
+	}
+	if err := json.Unmarshal([]byte(data), &f); err != nil {
+		return nil, errors.New("a frame is not JSON of the known form") // quotes nothing of it
+	}
+	parsed := &Frame{Clock: f.Clock, Denied: f.Denied}
+	for p := range parsed.Ages {
+		parsed.Ages[p] = Unknown
+		if p < len(f.Ages) && f.Ages[p] != nil {
+			parsed.Ages[p] = *f.Ages[p]
+		}
+	}
+	return parsed, nil
+}
+
 // NewReader returns a reader of an event stream.
 func NewReader(r io.Reader) *Reader {
 	lines := bufio.NewScanner(r)
@@ -102,12 +123,9 @@ func (r *Reader) Next() (*Frame, error) {
 			if len(data) == 0 {
 				continue
 			}
-			f := new(Frame)
-			for p := range f.Ages {
-				f.Ages[p] = Unknown // also if the sender leaves some out
-			}
-			if err := json.Unmarshal([]byte(strings.Join(data, "\n")), f); err != nil {
-				return nil, errors.New("a frame is not JSON of the known form") // quotes nothing of it
+			f, err := parse(strings.Join(data, "\n"))
+			if err != nil {
+				return nil, err
 			}
 			// Only now: what was cut off in the middle has not been read.
 			if marked {

@@ -53,6 +53,21 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	}
 }
 
+// What is left out is unknown, and not new.
+func TestMissingAgesAreUnknown(t *testing.T) {
+	for _, data := range []string{`{"ages":[7]}`, `{"ages":[7,null]}`, `{"ages":[7,null,null]}`} {
+		f, err := wire.NewReader(strings.NewReader("data: " + data + "\n\n")).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for p, age := range f.Ages {
+			if want := map[bool]int64{true: 7, false: wire.Unknown}[p == 0]; age != want {
+				t.Errorf("%s: age %d is %d, want %d", data, p, age, want)
+			}
+		}
+	}
+}
+
 // A full frame of the longest ids that there are is far from the limit.
 func TestLargestFrameIsRead(t *testing.T) {
 	f := &wire.Frame{}
