@@ -10,8 +10,9 @@ missing=()
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need redis-server redis-server
 need gcc gcc        # the race detector, and the clock of the Redis servers under test
-need curl curl      # the README's dialogue
+need curl curl      # the dialogues of the documents
 need jq jq
+[ -x /usr/sbin/nginx ] || need nginx nginx-light
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 if [ ${#missing[@]} -gt 0 ]; then
 	say "installing ${missing[*]}"
@@ -20,19 +21,34 @@ if [ ${#missing[@]} -gt 0 ]; then
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c \
 		"apt-get update -qq && apt-get install -y -qq --no-install-recommends ${missing[*]}" >/dev/null
 fi
+node -e 'process.exit(process.versions.node.split(".")[0] < 20)' || { echo "Node 20 or newer is needed"; exit 1; }
 
-# With this set, a test that finds no redis-server fails instead of skipping.
+# With this set, a test that finds something missing fails instead of skipping.
 export CI=true
 tool() { go tool -modfile=tools/go.mod "$@"; }
 
+say "packages for Node"
+npm ci --loglevel=error
+npm ci --loglevel=error --prefix clients/verify/test/nest11 # NestJS 11 beside 12
+npm run build
+
 say "format"
-unformatted=$(tool gofumpt -l .)
+unformatted=$(tool gofumpt -l $(git ls-files '*.go'))
 [ -z "$unformatted" ] || { printf 'gofumpt would change:\n%s\n' "$unformatted"; exit 1; }
 
 say "vet and lint"
 go vet ./...
 tool staticcheck ./...
 go mod tidy -diff
+
+# Minutes, the first time; here, and not hidden in a test.
+say "Caddy, for the tests of gateways"
+export GOFLAGS=-tags=nobadger,nomysql,nopgx
+(cd tests/gateways/caddy && go vet . && go tool -n caddy >/dev/null)
+unset GOFLAGS
+
+say "tests for Node"
+npm test
 
 say "tests"
 go test -race -timeout 15m ./...
