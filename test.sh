@@ -12,6 +12,7 @@ need redis-server redis-server
 need gcc gcc        # the race detector, and the clock of the Redis servers under test
 need curl curl      # the dialogues of the documents
 need jq jq
+need openssl openssl
 [ -x /usr/sbin/nginx ] || need nginx nginx-light
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 if [ ${#missing[@]} -gt 0 ]; then

@@ -8,10 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/authapi/authapi/tests/dialogue"
 )
 
 const document = "../../deploy/README.md"
@@ -19,28 +19,7 @@ const document = "../../deploy/README.md"
 // TestTheDocument runs the document's commands against the demo and each
 // gateway, and compares what they print.
 func TestTheDocument(t *testing.T) {
-	for _, program := range []string{"curl", "jq", "bash"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is not installed (Debian package: %s)", program, program)
-			}
-			t.Skipf("DOCUMENT NOT TESTED: %s is not installed", program)
-		}
-	}
-	text, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, _ := strings.Cut(string(text), "```console\n")
-	block, _, _ = strings.Cut(block, "```")
-	var script, printed strings.Builder
-	for line := range strings.Lines(block) {
-		if command, ok := strings.CutPrefix(line, "$ "); ok {
-			script.WriteString(command)
-		} else {
-			printed.WriteString(line)
-		}
-	}
+	dialogue.Need(t, "curl", "jq", "bash")
 	demo := startDemo(t)
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -50,15 +29,7 @@ func TestTheDocument(t *testing.T) {
 			}))
 			defer app.Close()
 			g := k.start(t, &world{authapi: &tap{addr: demo}, app: &tap{addr: app.Listener.Addr().String()}})
-			here := strings.NewReplacer("localhost:8080", demo, "localhost:8081", g.addr)
-			out, err := exec.Command("bash", "-euo", "pipefail", "-c", here.Replace(script.String())).CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			subject := regexp.MustCompile(`you are [\w-]{16},`)
-			if got, want := subject.ReplaceAllString(string(out), "you are SUB,"), subject.ReplaceAllString(printed.String(), "you are SUB,"); got != want || !strings.Contains(got, "SUB") {
-				t.Errorf("the commands print\n%s\nand the document says\n%s", got, want)
-			}
+			dialogue.Run(t, document, 5, "localhost:8080", demo, "localhost:8081", g.addr)
 		})
 	}
 }

@@ -3,13 +3,12 @@ package moving_test
 import (
 	"bufio"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/authapi/authapi/internal/clientsfile"
+	"github.com/authapi/authapi/tests/dialogue"
 )
 
 const guide = root + "/docs/move-from-express-session.md"
@@ -22,8 +21,8 @@ func TestGuide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			replace := examplesOf(t, name)
-			converse(t, guide, 20, replace...)
-			converse(t, filepath.Join(root, "examples", name, "README.md"), 3, replace...)
+			dialogue.Run(t, guide, 20, replace...)
+			dialogue.Run(t, filepath.Join(root, "examples", name, "README.md"), 3, replace...)
 		})
 	}
 }
@@ -33,14 +32,7 @@ func TestGuide(t *testing.T) {
 func examplesOf(t *testing.T, name string) (replace []string) {
 	t.Helper()
 	needNode(t)
-	for _, tool := range []string{"curl", "jq", "bash", "openssl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is not installed (Debian package: %s)", tool, tool)
-			}
-			t.Skipf("GUIDE NOT TESTED: %s is not installed", tool)
-		}
-	}
+	dialogue.Need(t, "curl", "jq", "bash", "openssl")
 	binary, err := theService()
 	if err != nil {
 		t.Fatal(err)
@@ -145,61 +137,4 @@ func blocksOf(t *testing.T, path string) map[string][]string {
 		}
 	}
 	return blocks
-}
-
-// converse runs the commands of a document's console blocks as one shell
-// session, and compares what they print with what stands below them. Tokens and
-// hashes differ from run to run; everything else must be as printed.
-func converse(t *testing.T, path string, least int, replace ...string) {
-	t.Helper()
-	var commands, printed []string
-	for _, block := range blocksOf(t, path)["console"] {
-		for line := range strings.Lines(block) {
-			if command, ok := strings.CutPrefix(line, "$ "); ok {
-				commands, printed = append(commands, command), append(printed, "")
-			} else {
-				printed[len(printed)-1] += line
-			}
-		}
-	}
-	if len(commands) < least {
-		t.Fatalf("only %d commands found", len(commands))
-	}
-	// A marker after each command tells which output is whose. It begins a line
-	// of its own, whether or not the output has ended its last one.
-	const marker = "\n--- end of command ---\n"
-	script := "set -euo pipefail\n"
-	for _, command := range commands {
-		script += command + "\necho '" + marker + "'\n"
-	}
-	shell := exec.Command("bash", "-c", strings.NewReplacer(replace...).Replace(script))
-	shell.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
-	out, err := shell.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	got := strings.Split(string(out), marker)
-	if len(got) != len(commands)+1 {
-		t.Fatalf("%d outputs for %d commands:\n%s", len(got)-1, len(commands), out)
-	}
-	for i, command := range commands {
-		if g, w := normal(got[i]), normal(printed[i]); g != w {
-			t.Errorf("%sprints\n%s\nand the document says\n%s", command, g, w)
-		}
-	}
-}
-
-var varying = []struct {
-	pattern *regexp.Regexp
-	name    string
-}{
-	{regexp.MustCompile(`eyJ[\w.-]+…?`), "JWT"},
-	{regexp.MustCompile(`sha256:[\w-]{43}`), "HASH"},
-}
-
-func normal(output string) string {
-	for _, v := range varying {
-		output = v.pattern.ReplaceAllString(output, v.name)
-	}
-	return strings.Trim(output, "\n")
 }
