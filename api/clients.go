@@ -96,7 +96,9 @@ func (c Clients) AddVerifier(secrets []string) {
 // Policy returns a client's policy, in the form that [refresh.Options] wants.
 func (c Clients) Policy(id string) (refresh.Policy, bool) {
 	client, ok := c[id]
-	return client.Policy, ok && client.hasSessions()
+	p := client.Policy
+	p.Audience = strings.Join(client.Audience, " ")
+	return p, ok && client.hasSessions()
 }
 
 // audiences returns those of all clients that have one of their own.
@@ -144,9 +146,12 @@ func (c Client) Check() error {
 		return errors.New("who may start sessions needs lifetimes for them")
 	}
 	for i, audience := range c.Audience {
-		if !isPlain(audience) || len(audience) > 256 || slices.Contains(c.Audience[:i], audience) {
-			return fmt.Errorf("audience %q is not 1 to 256 printable ASCII characters without spaces, quotes and backslashes, or comes twice", audience)
+		if !isPlain(audience) || slices.Contains(c.Audience[:i], audience) {
+			return fmt.Errorf("audience %q is not printable ASCII characters without spaces, quotes and backslashes, or comes twice", audience)
 		}
+	}
+	if len(strings.Join(c.Audience, " ")) > refresh.MaxAudience {
+		return fmt.Errorf("the audiences joined by spaces are more than %d bytes", refresh.MaxAudience)
 	}
 	for i, scope := range c.Scopes {
 		if !isPlain(scope) || slices.Contains(c.Scopes[:i], scope) {

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -72,6 +73,20 @@ func (a *API) asking(r *http.Request, c credentials) (Client, error) {
 	return client, nil
 }
 
+// tokenClient is asking, for the routes that hand out tokens in a body or take
+// them from there.
+func (a *API) tokenClient(r *http.Request, c credentials) (Client, error) {
+	client, err := a.asking(r, c)
+	switch {
+	case err != nil || client.ID == "":
+	case !client.hasSessions():
+		err = errNoSessions
+	case client.Policy.Transport == refresh.Cookie:
+		err = errCookies
+	}
+	return client, err
+}
+
 // authenticate finds the confidential client that a request comes from: by HTTP
 // Basic, or by the parameters of RFC 6749, section 2.3.1.
 func (a *API) authenticate(r *http.Request, c credentials) (Client, error) {
@@ -81,18 +96,28 @@ func (a *API) authenticate(r *http.Request, c credentials) (Client, error) {
 		}
 		client, good := a.authentic(c.id, c.secret)
 		if !good {
-			return Client{}, errClientAuth
+			return Client{}, a.unauthentic(r, c.id)
 		}
 		return client, nil
 	}
 	client, good := a.byBasic(r)
 	switch {
 	case !good:
-		return Client{}, errClientAuth
+		id, _, _ := basic(r)
+		return Client{}, a.unauthentic(r, id)
 	case c.id != "" && c.id != client.ID:
 		return Client{}, invalidRequest("client_id is not the client that authenticates")
 	}
 	return client, nil
+}
+
+// unauthentic is the refusal of who does not show a client's secret. If the
+// client exists, whoever watches over it should know.
+func (a *API) unauthentic(r *http.Request, id string) error {
+	if a.config.Clients[id].confidential() {
+		a.event(r, slog.LevelWarn, "client refused: wrong secret", "client_id", id)
+	}
+	return errClientAuth
 }
 
 // hasBasic reports whether a client tries to authenticate, however badly.
@@ -133,6 +158,9 @@ func (a *API) byBasic(r *http.Request) (Client, bool) {
 
 func (a *API) authentic(id, secret string) (Client, bool) {
 	client := a.config.Clients[id]
+	if secret == "" { // of which anybody knows the hash
+		return Client{}, false
+	}
 	presented := HashClientSecret(secret)
 	equal := 0
 	for i := range client.Secrets {

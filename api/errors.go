@@ -36,6 +36,7 @@ var (
 	errNotJSON     = &problem{status: http.StatusUnsupportedMediaType, code: "invalid_request", description: "the content type must be application/json"}
 	errNotForm     = &problem{status: http.StatusUnsupportedMediaType, code: "invalid_request", description: "the content type must be application/x-www-form-urlencoded"}
 	errClient      = &problem{status: http.StatusBadRequest, code: "invalid_client", description: "unknown client_id"}
+	errNoClient    = &problem{status: http.StatusBadRequest, code: "invalid_client", description: "client_id is missing"}
 	errCookies     = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client keeps its refresh token in a cookie, which this version does not offer yet; use the client mobile"}
 	errNoSessions  = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client has no sessions"}
 	errClientAuth  = &problem{status: http.StatusUnauthorized, code: "invalid_client", description: "the client's id and secret are needed"}

@@ -206,7 +206,7 @@ func (a *API) introspectRefresh(ctx context.Context, token string) (introspectio
 	return introspection{
 		Active: true,
 		Issuer: a.config.Issuer, Subject: s.Subject, ClientID: s.ClientID,
-		SessionID: s.SID, Scope: s.Scope, Roles: s.Roles,
+		SessionID: s.SID, Scope: a.granted(s.Scope, s.ClientID), Roles: s.Roles,
 		IssuedAt: s.RotatedAt.Unix(), ExpiresAt: s.ExpiresAt().Unix(),
 	}, nil
 }

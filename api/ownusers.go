@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,39 +25,44 @@ func mayStart(c Client) bool { return c.MayStart }
 // startSession starts a session for a user whom the client has authenticated.
 func (a *API) startSession(w http.ResponseWriter, r *http.Request) {
 	client, err := a.allowed(r, mayStart)
+	var login refresh.Login
+	if err == nil {
+		login, err = readLogin(r, client)
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
+	a.start(w, r, a.config.Keys.Signer(), "session started by client", login)
+}
+
+// readLogin reads what a client says of a user whom it has authenticated.
+func readLogin(r *http.Request, client Client) (refresh.Login, error) {
 	var sub, scope, device, authTime string
 	var roles, amr []string
-	err = readJSON(r, map[string]*[]string{"roles": &roles, "amr": &amr},
-		field{"sub", &sub, refresh.MaxSubject, true},
-		field{"device", &device, refresh.MaxDevice, false},
-		field{"auth_time", &authTime, len(time.RFC3339Nano), false},
+	fields := []field{
+		{"sub", &sub, refresh.MaxSubject, true},
+		{"device", &device, refresh.MaxDevice, false},
+		{"auth_time", &authTime, len(time.RFC3339Nano), false},
 		scopeField(&scope),
-	)
-	login := refresh.Login{ClientID: client.ID, Device: device}
-	if err == nil {
-		login.Subject, err = subject(sub)
 	}
+	err := decodeJSON(r, map[string]any{
+		"sub": &sub, "device": &device, "auth_time": &authTime, "scope": &scope, "roles": &roles, "amr": &amr,
+	})
 	if err == nil {
-		login.Scope, err = scopeWithin(scope, client.Scopes)
-	}
-	if err == nil {
-		login.Roles, err = roleNames(roles)
-	}
-	if err == nil {
-		login.AMR, err = amrNames(amr)
-	}
-	if err == nil {
-		login.AuthTime, err = pastTime(authTime)
+		err = check(fields)
 	}
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return refresh.Login{}, err
 	}
-	a.start(w, r, a.config.Keys.Signer(), login)
+	l := refresh.Login{ClientID: client.ID, Device: device}
+	var problems [5]error
+	l.Subject, problems[0] = subject(sub)
+	l.Scope, problems[1] = scopeWithin(scope, client.Scopes)
+	l.Roles, problems[2] = roleNames(roles)
+	l.AMR, problems[3] = amrNames(amr)
+	l.AuthTime, problems[4] = pastTime(authTime)
+	return l, cmp.Or(problems[:]...)
 }
 
 // endUserSessions ends all sessions of a user, whichever client they are of.
@@ -88,7 +95,7 @@ func (a *API) setUserRoles(w http.ResponseWriter, r *http.Request) {
 	}
 	var roles []string
 	if err == nil {
-		err = readJSON(r, map[string]*[]string{"roles": &roles})
+		err = decodeJSON(r, map[string]any{"roles": &roles})
 	}
 	if err == nil && roles == nil {
 		err = invalidRequest("roles is missing")
@@ -114,7 +121,7 @@ func (a *API) setUserRoles(w http.ResponseWriter, r *http.Request) {
 // alone would be taken out of a path by the proxy that it goes through.
 func subject(text string) (string, error) {
 	if !isPlain(text) || len(text) > refresh.MaxSubject || text == "." || text == ".." {
-		return "", invalidRequest("sub is not 1 to 64 printable ASCII characters without spaces, quotes and backslashes")
+		return "", invalidRequest("sub is not 1 to 64 printable ASCII characters without spaces, quotes and backslashes, or is only dots")
 	}
 	return text, nil
 }
@@ -134,13 +141,19 @@ func subjectOfPath(r *http.Request) (string, error) {
 // scopeWithin returns the scope that a session gets: what is asked for, if the
 // client may have it, or else all that the client may have.
 func scopeWithin(asked string, may []string) (string, error) {
-	if asked == "" {
-		return strings.Join(may, " "), nil
+	words, err := parseScope(asked)
+	if err != nil {
+		return "", err
 	}
-	if common(asked, may) != asked {
-		return "", errScope
+	if len(words) == 0 {
+		words = may
 	}
-	return asked, nil
+	for _, word := range words {
+		if !slices.Contains(may, word) {
+			return "", errScope
+		}
+	}
+	return strings.Join(words, " "), nil
 }
 
 func roleNames(names []string) ([]string, error) {

@@ -39,19 +39,19 @@ func (f field) check() error {
 	return nil
 }
 
-// readJSON reads the members of a JSON body into strings, and those of lists
-// into lists of strings.
-func readJSON(r *http.Request, lists map[string]*[]string, fields ...field) error {
-	into := make(map[string]any, len(fields)+len(lists))
-	for name, list := range lists {
-		into[name] = list
-	}
+// readJSON reads the members of a JSON body into strings.
+func readJSON(r *http.Request, fields ...field) error {
+	into := make(map[string]any, len(fields))
 	for _, f := range fields {
 		into[f.name] = f.into
 	}
 	if err := decodeJSON(r, into); err != nil {
 		return err
 	}
+	return check(fields)
+}
+
+func check(fields []field) error {
 	for _, f := range fields {
 		if err := f.check(); err != nil {
 			return err
@@ -110,11 +110,8 @@ func readForm(r *http.Request, fields ...field) error {
 	}
 	for _, f := range fields {
 		*f.into = form.Get(f.name)
-		if err := f.check(); err != nil {
-			return err
-		}
 	}
-	return nil
+	return check(fields)
 }
 
 // readBody reads what API.bounded let through.
@@ -172,38 +169,4 @@ func clientField(into *string) field {
 // body.
 func secretField(into *string) field {
 	return field{"client_secret", into, 256, false}
-}
-
-// scopeField is a scope as RFC 6749, section 3.3, writes it. Whether it is one
-// that can be had is found out later.
-func scopeField(into *string) field {
-	return field{"scope", into, maxBody, false}
-}
-
-// scopeOf refuses a scope that is not words with one space between two of them,
-// or longer than any session's.
-func scopeOf(text string) (string, error) {
-	if len(text) > refresh.MaxScope {
-		return "", errScope
-	}
-	for word := range strings.SplitSeq(text, " ") {
-		if text != "" && !isPlain(word) {
-			return "", errScope
-		}
-	}
-	return text, nil
-}
-
-// tokenClient is asking, for the routes that hand out tokens in a body or take
-// them from there.
-func (a *API) tokenClient(r *http.Request, c credentials) (Client, error) {
-	client, err := a.asking(r, c)
-	switch {
-	case err != nil || client.ID == "":
-	case !client.hasSessions():
-		err = errNoSessions
-	case client.Policy.Transport == refresh.Cookie:
-		err = errCookies
-	}
-	return client, err
 }

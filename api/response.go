@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,15 +35,11 @@ type tokenResponse struct {
 // can sign would spend the client's refresh token for nothing.
 func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, g *refresh.Grant) {
 	s := &g.Session
-	client, known := a.config.Clients[s.ClientID]
-	scope := g.Scope
-	if known {
-		scope = common(g.Scope, client.Scopes)
-	}
+	scope := a.granted(g.Scope, s.ClientID)
 	access, err := signer.Sign(tokens.Claims{
 		Issuer:    a.config.Issuer,
 		Subject:   s.Subject,
-		Audience:  a.audience(client),
+		Audience:  a.audience(s),
 		ExpiresAt: g.AccessExpires,
 		IssuedAt:  g.IssuedAt,
 		ID:        g.JTI,
@@ -76,23 +71,18 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 	})
 }
 
-// audience is whom a client's access tokens are for.
-func (a *API) audience(c Client) []string {
-	if len(c.Audience) > 0 {
-		return c.Audience
+// audience is whom a session's access tokens are for. Its client's configuration
+// counts, or, if this instance does not know the client, what the session carries
+// of it.
+func (a *API) audience(s *refresh.Session) []string {
+	audience := strings.Fields(s.Policy.Audience)
+	if client, known := a.config.Clients[s.ClientID]; known {
+		audience = client.Audience
 	}
-	return []string{a.config.Audience}
-}
-
-// common is what a session has of the scopes that its client still has.
-func common(scope string, scopes []string) string {
-	var kept []string
-	for word := range strings.FieldsSeq(scope) {
-		if slices.Contains(scopes, word) {
-			kept = append(kept, word)
-		}
+	if len(audience) == 0 {
+		audience = []string{a.config.Audience}
 	}
-	return strings.Join(kept, " ")
+	return audience
 }
 
 // secondsUntil counts from the whole second, as the instants in tokens do: a

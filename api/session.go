@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,16 +18,21 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	var username, password, device string
 	var from credentials
 	var client Client
-	err := readJSON(r, nil,
+	err := readJSON(r,
 		field{"username", &username, users.MaxUsername, true},
 		field{"password", &password, users.MaxPassword, true},
 		field{"device", &device, refresh.MaxDevice, false},
 		clientField(&from.id),
 	)
 	if err == nil {
-		if !hasBasic(r) {
-			from.id = cmp.Or(from.id, DefaultClient)
+		if !hasBasic(r) && from.id == "" {
+			from.id = DefaultClient
+			if _, exists := a.config.Clients[DefaultClient]; !exists {
+				err = errNoClient
+			}
 		}
+	}
+	if err == nil {
 		client, err = a.tokenClient(r, from)
 	}
 	if err != nil {
@@ -44,7 +48,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	a.start(w, r, signer, refresh.Login{
+	a.start(w, r, signer, "login", refresh.Login{
 		Subject:  who.Subject,
 		ClientID: client.ID,
 		Roles:    who.Roles,
@@ -55,8 +59,9 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// start begins a session for a user who has been authenticated.
-func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, l refresh.Login) {
+// start begins a session for a user who has been authenticated. The log calls it
+// by the event's name.
+func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, event string, l refresh.Login) {
 	g, err := a.config.Sessions.Create(r.Context(), l)
 	if errors.Is(err, refresh.ErrEnded) {
 		// By a logout of all devices, while the script ran a second time
@@ -67,7 +72,7 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.Signi
 		a.fail(w, r, err)
 		return
 	}
-	a.event(r, slog.LevelInfo, "login", "sub", l.Subject, "sid", g.Session.SID, "client_id", l.ClientID)
+	a.event(r, slog.LevelInfo, event, "sub", l.Subject, "sid", g.Session.SID, "client_id", l.ClientID)
 	a.writeGrant(w, r, signer, g)
 }
 
@@ -75,7 +80,7 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.Signi
 func (a *API) refresh(w http.ResponseWriter, r *http.Request) {
 	var token, scope string
 	var from credentials
-	err := readJSON(r, nil, tokenField("refresh_token", &token, true), clientField(&from.id), scopeField(&scope))
+	err := readJSON(r, tokenField("refresh_token", &token, true), clientField(&from.id), scopeField(&scope))
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -86,8 +91,9 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request) {
 // rotate is what /refresh and the refresh grant of /oauth/token share.
 func (a *API) rotate(w http.ResponseWriter, r *http.Request, from credentials, token, scope string) {
 	key, err := retryKey(r)
+	var words []string
 	if err == nil {
-		scope, err = scopeOf(scope)
+		words, err = parseScope(scope)
 	}
 	var client Client
 	if err == nil {
@@ -102,7 +108,7 @@ func (a *API) rotate(w http.ResponseWriter, r *http.Request, from credentials, t
 		Token:     token,
 		Transport: client.transport(),
 		ClientID:  client.ID,
-		Scope:     scope,
+		Scope:     strings.Join(words, " "),
 		RetryKey:  key,
 	})
 	if err != nil {
@@ -132,7 +138,7 @@ func aheadLevel(ahead uint32) slog.Level {
 func (a *API) logout(w http.ResponseWriter, r *http.Request) {
 	var token string
 	if r.ContentLength > 0 {
-		if err := readJSON(r, nil, tokenField("refresh_token", &token, false)); err != nil {
+		if err := readJSON(r, tokenField("refresh_token", &token, false)); err != nil {
 			a.fail(w, r, err)
 			return
 		}

@@ -61,6 +61,10 @@ type Policy struct {
 
 	// Sessions is how many a user may have. The oldest ends to make room.
 	Sessions int
+
+	// Audience is whom access tokens are for, separated by spaces; "" if that
+	// is not for the client to say.
+	Audience string
 }
 
 // Reason says why a session was ended. It is stored in the tombstone.
@@ -110,9 +114,6 @@ var (
 	// ErrClock means that the clock of Redis went back, so that the retry
 	// window cannot be judged. Nothing was changed.
 	ErrClock = errors.New("refresh: clock of Redis went back")
-	// ErrContended means that a user's sessions changed faster than they
-	// could be ended or counted.
-	ErrContended = errors.New("refresh: sessions changed too often meanwhile")
 	// ErrReply means that Redis answered something else than was asked.
 	ErrReply = errors.New("refresh: reply does not match the request")
 )

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +78,7 @@ var rotationTable = []struct {
 	via        refresh.Transport // "": as is right for the client
 	claims     string            // another client id than its own
 	scope      string            // asked for
+	long       bool              // the session has longScope
 	want       verdict
 }{
 	// Missing or expired.
@@ -150,6 +152,14 @@ var rotationTable = []struct {
 	{name: "row 28, wider scope, spent token", client: mobile, before: after(refreshedTo(3)), scope: "contacts", want: refuses(refresh.ErrScope)},
 	{name: "wider scope, logged out", client: mobile, before: after(ended(refresh.Logout)), scope: "contacts", want: refuses(refresh.ErrEnded)},
 	{name: "scope, own key", client: mobile, before: after(refreshed(0, "k")), scope: "mail", key: "k", want: again(1)},
+
+	// Scope that fills more than one field of the hash.
+	{name: "long scope, all of it", client: mobile, long: true, scope: longScope, want: rotates(1)},
+	{name: "long scope, first", client: mobile, long: true, scope: strings.Fields(longScope)[0], want: rotates(1)},
+	{name: "long scope, across two fields", client: mobile, long: true, scope: strings.Fields(longScope)[1], want: rotates(1)},
+	{name: "long scope, last", client: mobile, long: true, scope: strings.Fields(longScope)[5], want: rotates(1)},
+	{name: "long scope, a piece that ends with a field", client: mobile, long: true, scope: longScope[42:64], want: refuses(refresh.ErrScope)},
+	{name: "long scope, a piece that begins with a field", client: mobile, long: true, scope: longScope[128:160], want: refuses(refresh.ErrScope)},
 
 	// With the client's credentials nothing else is different.
 	{name: "credentials, d=0", client: shop, want: rotates(1)},
@@ -317,11 +327,21 @@ var rotationTable = []struct {
 	},
 }
 
+// longScope is six words of 41 characters: 251 bytes, in four fields.
+var longScope = strings.Join([]string{
+	strings.Repeat("a", 41), strings.Repeat("b", 41), strings.Repeat("c", 41),
+	strings.Repeat("d", 41), strings.Repeat("e", 41), strings.Repeat("f", 41),
+}, " ")
+
 func TestRotationTable(t *testing.T) {
 	eachWithCluster(t, func(t *testing.T, h *house) {
 		for i, row := range rotationTable {
 			t.Run(row.name, func(t *testing.T) {
-				d := h.login(t, fmt.Sprint("user", i), row.client)
+				has := "mail calendar"
+				if row.long {
+					has = longScope
+				}
+				d := h.loginFor(t, fmt.Sprint("user", i), row.client, has)
 				for _, s := range row.before {
 					s(t, d)
 				}
@@ -335,7 +355,7 @@ func TestRotationTable(t *testing.T) {
 				}
 				g, err := h.Rotate(t.Context(), asked)
 				row.want.check(t, d, row.generation, before, g, err)
-				if want := cmp.Or(row.scope, "mail calendar"); g != nil && (g.Scope != want || g.Session.Scope != "mail calendar") {
+				if want := cmp.Or(row.scope, has); g != nil && (g.Scope != want || g.Session.Scope != has) {
 					t.Errorf("the grant is for %q of %q, want %q", g.Scope, g.Session.Scope, want)
 				}
 			})

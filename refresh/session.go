@@ -28,6 +28,7 @@ const (
 	fieldRoles      = "ro" // and ro1, ro2, ro3
 	fieldScope      = "sc" // and sc1, sc2, sc3
 	fieldAMR        = "am"
+	fieldAudience   = "au" // and au1, au2, au3
 	fieldDevice     = "dv"
 	fieldEnd        = "end" // Unix ms; only a tombstone has it
 	fieldWhy        = "why"
@@ -45,6 +46,8 @@ const (
 	MaxAMR     = 64
 	MaxRoles   = chunks * chunkSize
 	MaxScope   = chunks * chunkSize
+
+	MaxAudience = chunks * chunkSize
 
 	chunks    = 4
 	chunkSize = 64
@@ -114,8 +117,9 @@ func withoutEmpty(fields []any) []any {
 // policyFields are those that a session with an older policy is given. The
 // absolute end is not among them: nothing moves it. Nor does the transport
 // change, since the client holds its token where it holds it; but a client that
-// has been given credentials needs them from now on.
-func policyFields(has, current Policy) []any {
+// has been given credentials, and has shown them, needs them from now on. (Before
+// it has shown them, the retry of a request without them would be refused.)
+func policyFields(has, current Policy, via Transport) []any {
 	var fields []any
 	if has.Window != current.Window || has.Idle != current.Idle || has.Access != current.Access {
 		fields = append(fields,
@@ -124,7 +128,10 @@ func policyFields(has, current Policy) []any {
 			fieldAccess, int64(current.Access.Seconds()),
 		)
 	}
-	if has.Transport == Body && current.Transport == Authenticated {
+	if has.Audience != current.Audience {
+		fields = chunked(fields, fieldAudience, current.Audience)
+	}
+	if has.Transport == Body && via == Authenticated && current.Transport == Authenticated {
 		fields = append(fields, fieldTransport, string(Authenticated))
 	}
 	return fields
@@ -184,6 +191,7 @@ func (r record) session(sid string) (Session, error) {
 			Window:    time.Duration(number(fieldWindow)) * time.Millisecond,
 			Idle:      seconds(fieldIdle),
 			Access:    seconds(fieldAccess),
+			Audience:  r.joined(fieldAudience),
 		},
 	}
 	if generation < 0 || generation > int64(^uint32(0)) {

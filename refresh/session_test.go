@@ -332,13 +332,16 @@ func TestChangedPolicyIsTakenOverAtTheNextRefresh(t *testing.T) {
 		d.advanceTo(t, 2)
 		for i, p := range []refresh.Policy{
 			{Window: time.Minute, Idle: 2 * idle, Access: 3 * access}, // longer
-			{Window: 0, Idle: time.Hour, Access: time.Minute},         // shorter
-			{Window: window, Idle: idle, Access: access},              // as at first
+			{Window: 2 * window, Idle: 2 * idle, Access: 3 * access},  // one of them
+			{Window: 2 * window, Idle: 2 * idle, Access: 3 * access, Audience: "https://a.example https://b.example"},
+			{Window: 2 * window, Idle: 2 * idle, Access: 3 * access, Audience: "https://c.example"},
+			{Window: 0, Idle: time.Hour, Access: time.Minute}, // shorter
+			{Window: window, Idle: idle, Access: access},      // as at first
 		} {
 			generation := 2 + 2*i
 			before := h.hash(t, d.sid)
 			h.configure(mobile, func(now *refresh.Policy) {
-				now.Window, now.Idle, now.Access, now.Absolute = p.Window, p.Idle, p.Access, 2*absolute
+				now.Window, now.Idle, now.Access, now.Absolute, now.Audience = p.Window, p.Idle, p.Access, 2*absolute, p.Audience
 			})
 			g := d.refresh(t, generation, "k")
 			if life := g.AccessExpires.Sub(g.IssuedAt); fmt.Sprint(int(life.Seconds())) != before["l"] {
@@ -346,7 +349,7 @@ func TestChangedPolicyIsTakenOverAtTheNextRefresh(t *testing.T) {
 			}
 			hash := h.hash(t, d.sid)
 			if hash["w"] != fmt.Sprint(p.Window.Milliseconds()) || hash["i"] != fmt.Sprint(int(p.Idle.Seconds())) ||
-				hash["l"] != fmt.Sprint(int(p.Access.Seconds())) || hash["a"] != before["a"] {
+				hash["l"] != fmt.Sprint(int(p.Access.Seconds())) || hash["a"] != before["a"] || hash["au"] != p.Audience {
 				t.Errorf("change %d: %v", i, hash)
 			}
 			if ttl := h.ttl(t, h.session(d.sid)); !near(ttl, p.Idle) {
@@ -366,8 +369,8 @@ func TestChangedPolicyIsTakenOverAtTheNextRefresh(t *testing.T) {
 	})
 }
 
-// A client that is given credentials needs them from its sessions' next refresh
-// on; nothing else moves a session from one transport to another.
+// A client that is given credentials needs them as soon as it has shown them;
+// nothing else moves a session from one transport to another.
 func TestTransportChangesOnlyTowardsCredentials(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		for _, change := range []struct {
@@ -378,6 +381,7 @@ func TestTransportChangesOnlyTowardsCredentials(t *testing.T) {
 			refusedBy refresh.Transport
 		}{
 			{mobile, refresh.Authenticated, refresh.Authenticated, "a", refresh.Body},
+			{mobile, refresh.Authenticated, refresh.Body, "b", refresh.Cookie},
 			{mobile, refresh.Cookie, refresh.Body, "b", refresh.Cookie},
 			{web, refresh.Authenticated, refresh.Cookie, "c", refresh.Authenticated},
 			{shop, refresh.Body, refresh.Authenticated, "a", refresh.Body},

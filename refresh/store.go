@@ -42,8 +42,8 @@ var (
 	indexScript   = script.New(indexLua, script.OnFullRedis)
 )
 
-// attempts bounds how often an operation starts over because the user's index
-// changed under it.
+// attempts bounds how often ending all sessions of a user starts over because
+// the index changed under it.
 const attempts = 10
 
 // tombstoneLife is how long a session's holder can learn why it ended.
@@ -170,6 +170,7 @@ func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 	}
 	fields = chunked(fields, fieldRoles, strings.Join(l.Roles, " "))
 	fields = chunked(fields, fieldScope, l.Scope)
+	fields = chunked(fields, fieldAudience, p.Audience)
 	args = append(args, withoutEmpty(fields)...)
 
 	asked := time.Now()
@@ -284,7 +285,7 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		}
 		if !g.Repeated {
 			g.Ahead = uint32(a.number)
-			st.renewPolicy(ctx, keys, s)
+			st.renewPolicy(ctx, keys, s, r.Transport)
 		}
 		return g, nil
 	case "reuse":
@@ -306,9 +307,9 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 // round trip, but only at the first refresh after the configuration changed.
 // If it fails the next refresh tries again. A client that this instance does
 // not know leaves the session as it is: another instance may know it already.
-func (st *Store) renewPolicy(ctx context.Context, keys []string, s Session) {
+func (st *Store) renewPolicy(ctx context.Context, keys []string, s Session, via Transport) {
 	current, known := st.policy(s.ClientID)
-	if fields := policyFields(s.Policy, current); known && len(fields) > 0 {
+	if fields := policyFields(s.Policy, current, via); known && len(fields) > 0 {
 		_ = amendScript.Run(ctx, st.client, keys, fields...).Err()
 	}
 }
@@ -437,21 +438,24 @@ func (st *Store) end(ctx context.Context, sub, sid string, why Reason) error {
 // EndAll ends all sessions of a user except one ("" for none), at one moment:
 // a login that is answered later is not affected. It returns how many it
 // ended. It works on a full Redis.
+//
+// If logins never cease to come, those that began before the call still end:
+// nobody can keep a session by beginning others.
 func (st *Store) EndAll(ctx context.Context, sub, except string, why Reason) (int, error) {
-	for range attempts {
+	for attempt := 1; ; attempt++ {
 		sids, err := st.index(ctx, sub)
 		if err != nil || len(sids) == 0 {
 			return 0, err
 		}
-		n, changed, err := st.runEnd(ctx, sub, sids, why, "all", except)
-		if err != nil {
-			return 0, err
+		exactly := "all"
+		if attempt == attempts {
+			exactly = ""
 		}
-		if !changed {
-			return n, nil
+		n, changed, err := st.runEnd(ctx, sub, sids, why, exactly, except)
+		if err != nil || !changed {
+			return n, err
 		}
 	}
-	return 0, ErrContended
 }
 
 func (st *Store) runEnd(ctx context.Context, sub string, sids []string, why Reason, all, except string) (ended int, changed bool, err error) {

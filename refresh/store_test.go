@@ -124,8 +124,13 @@ type device struct {
 // login starts a session for a user.
 func (h *house) login(t *testing.T, sub, client string) *device {
 	t.Helper()
+	return h.loginFor(t, sub, client, "mail calendar")
+}
+
+func (h *house) loginFor(t *testing.T, sub, client, scope string) *device {
+	t.Helper()
 	g, err := h.Create(t.Context(), refresh.Login{
-		Subject: sub, ClientID: client, Roles: []string{"reader", "writer"}, Scope: "mail calendar", AMR: []string{"pwd"}, Device: "test",
+		Subject: sub, ClientID: client, Roles: []string{"reader", "writer"}, Scope: scope, AMR: []string{"pwd"}, Device: "test",
 	})
 	if err != nil {
 		t.Fatalf("login of %s: %v", sub, err)

@@ -50,6 +50,9 @@ func (v *Verifier) Verify(token string, keys *KeySet) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(c.Audience, v.isMe) {
+		return nil, badClaim("another audience")
+	}
 	if err := v.CheckTime(c); err != nil {
 		return nil, err
 	}
@@ -73,9 +76,11 @@ func (v *Verifier) CheckTime(c *Claims) error {
 	return nil
 }
 
-// VerifyAnyTime is Verify, except that the clock is not asked: the token may be
-// past its expiry, or from a time that seems still to come. It is for logging
-// out, which one may do with an old token; it is no reason to let anyone in.
+// VerifyAnyTime is Verify, except that neither the clock is asked nor whom the
+// token is for: it may be past its expiry, from a time that seems still to come,
+// or for an audience that nobody here knows any more. It is for ending what a
+// token stands for, which makes sense with any authentic one; it is no reason to
+// let anyone in.
 func (v *Verifier) VerifyAnyTime(token string, keys *KeySet) (*Claims, error) {
 	return v.authentic(token, keys)
 }
@@ -115,11 +120,8 @@ func (v *Verifier) authentic(token string, keys *KeySet) (*Claims, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	switch {
-	case c.Issuer != v.config.Issuer:
+	if c.Issuer != v.config.Issuer {
 		return nil, badClaim("another issuer")
-	case !slices.ContainsFunc(c.Audience, v.isMe):
-		return nil, badClaim("another audience")
 	}
 	c.KeyID = kid
 	return c, nil

@@ -249,8 +249,8 @@ func (v *Verifier) revoked(ctx context.Context, p *Policy, c *tokens.Claims) (Wi
 }
 
 // VerifyAnyTime is for ending what a token stands for: it asks neither the
-// clock nor anybody about revocation, since neither makes a token less
-// authentic.
+// clock, nor anybody about revocation, nor whom the token is for, since none of
+// that makes a token less authentic.
 func (v *Verifier) VerifyAnyTime(token string) (*tokens.Claims, error) {
 	return v.tokens.VerifyAnyTime(token, v.config.Keys.KeySet())
 }

@@ -42,18 +42,35 @@ func Read(path string) (api.Clients, error) {
 		return nil, err
 	}
 	f := &file{path: path, clients: api.Clients{}}
-	var document yaml.Node
-	if err := yaml.Load(text, &document); err != nil {
-		return nil, fmt.Errorf("%s: not a YAML document: %w", path, err)
+	var documents []yaml.Node
+	if err := yaml.Load(text, &documents, yaml.WithAllDocuments()); err != nil {
+		return nil, fmt.Errorf("%s: not YAML%s", path, position(err))
 	}
-	f.read(document.Content[0])
+	if len(documents) != 1 {
+		return nil, fmt.Errorf("%s: %d documents, and not one that names clients", path, len(documents))
+	}
+	f.read(documents[0].Content[0])
 	if len(f.problems) > 0 {
 		return nil, errors.Join(f.problems...)
 	}
 	return f.clients, nil
 }
 
+// position is where the library found a mistake. What it says besides may quote
+// what stands there, which may be a secret.
+func position(err error) string {
+	var at *yaml.LoadError
+	if errors.As(err, &at) && at.Mark.Line > 0 {
+		return fmt.Sprintf(", at line %d", at.Mark.Line)
+	}
+	return ""
+}
+
 func readFile(path string) ([]byte, error) {
+	// Others have no end, or none that comes soon.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
 	opened, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -188,7 +205,7 @@ func (f *file) mapping(n *yaml.Node, what string, fields map[string]func(*yaml.N
 		case name.Kind != yaml.ScalarNode || !f.plain(name):
 			f.problem(name, "%s has a name that is not a word", what)
 		case !known:
-			f.problem(name, "%s has no %q%s", what, name.Value, spelling.Suggest(name.Value, slices.Sorted(maps.Keys(fields))))
+			f.problem(name, "%s has no %s%s", what, quoted(name.Value), spelling.Suggest(name.Value, slices.Sorted(maps.Keys(fields))))
 		case seen[name.Value]:
 			f.problem(name, "%s comes twice", name.Value)
 		default:
@@ -196,6 +213,14 @@ func (f *file) mapping(n *yaml.Node, what string, fields map[string]func(*yaml.N
 		}
 		seen[name.Value] = true
 	}
+}
+
+// quoted is a name, unless it is so long that it could be a secret.
+func quoted(name string) string {
+	if len(name) >= minSecret {
+		return "field of that name"
+	}
+	return strconv.Quote(name)
 }
 
 // plain refuses what makes a value depend on other places of the file.

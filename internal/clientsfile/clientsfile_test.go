@@ -130,9 +130,14 @@ func TestMistakes(t *testing.T) {
 		name, text string
 		says       []string // after the path
 	}{
-		{"empty", "", []string{": not a YAML document"}},
-		{"not YAML", "clients: [", []string{": not a YAML document"}},
-		{"two documents", "clients: []\n---\nclients: []\n", []string{": not a YAML document"}},
+		{"empty", "", []string{": 0 documents, and not one that names clients"}},
+		{"comment only", "# nothing yet\n", []string{": 0 documents"}},
+		{"null document", "---\n", []string{":2: the file is not a mapping"}},
+		{"not YAML", "clients: [", []string{": not YAML, at line 2"}},
+		{"not YAML, further below", "clients:\n  - id: a\n\t- x\n", []string{": not YAML, at line 3"}},
+		{"secret as an alias", entry("secret: *" + secret), []string{": not YAML"}},
+		{"secret as a name", entry(secret + ": x"), []string{":4: a client has no field of that name"}},
+		{"two documents", "clients: []\n---\nclients: []\n", []string{": 2 documents, and not one"}},
 		{"a list", "- id: a\n", []string{":1: the file is not a mapping"}},
 		{"nothing in it", "clients: []\n", []string{":1: no clients"}},
 		{"something else", "client: []\n", []string{`:1: the file has no "client"; did you mean clients?`}},
@@ -191,6 +196,8 @@ func TestMistakes(t *testing.T) {
 		{"scope twice", entry(good, "scopes: [a, a]"), []string{"comes twice"}},
 		{"long scopes", entry(good, "scopes: ["+strings.Repeat("a", 200)+", "+strings.Repeat("b", 60)+"]"), []string{"more than 256 bytes"}},
 		{"audience with a space", entry(good, "audience: a b"), []string{`audience "a b" is not`}},
+		{"long audiences", entry(good, "audience: ["+strings.Repeat("a", 200)+", "+strings.Repeat("b", 60)+"]"), []string{"the audiences joined by spaces are more than 256 bytes"}},
+		{"a directory for a secret", entry("secret: file:."), []string{":4: secret: ", "not a regular file"}},
 
 		{"anchor", "clients:\n  - &a {id: a, type: public}\n", []string{":2: a client is not a mapping"}},
 		{"alias", "clients:\n  - id: &x a\n    type: public\n    scopes: [*x]\n", []string{":2: id is not a text", ":4: scopes is not a text"}},
@@ -221,6 +228,15 @@ func TestMistakes(t *testing.T) {
 func TestReadFails(t *testing.T) {
 	if _, err := clientsfile.Read(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a file was read that is not there")
+	}
+	if _, err := clientsfile.Read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a directory: %v", err)
+	}
+	// An absolute path is taken as it is.
+	path := write(t, "", "x.secret", secret+"\r\n")
+	absolute := write(t, entry("secret: file:"+filepath.Join(filepath.Dir(path), "x.secret")))
+	if c, err := clientsfile.Read(absolute); err != nil || c["shop"].Secrets[0] != api.HashClientSecret(secret) {
+		t.Errorf("%v", err)
 	}
 	large := write(t, "clients: []\n#"+strings.Repeat("x", 1<<20))
 	if _, err := clientsfile.Read(large); err == nil || !strings.Contains(err.Error(), "larger than") {

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -180,6 +181,15 @@ func TestRow28Scope(t *testing.T) {
 		if got := scope(v.Send(grant(small.Refresh).AsShop())); got != "orders:write" {
 			t.Errorf("scope %q", got)
 		}
+		// Twice the same word is one, and never too much.
+		many := strings.TrimSuffix(strings.Repeat("orders:read ", 20), " ")
+		if got := scope(v.Send(start(`{"sub":"42","scope":"` + many + `"}`))); got != "orders:read" {
+			t.Errorf("scope %q", got)
+		}
+		twice := v.StartSession("42").OK(t)
+		if got := scope(v.Send(grant(twice.Refresh, "scope", "orders:write orders:write").AsShop())); got != "orders:write" {
+			t.Errorf("scope %q", got)
+		}
 		if got := scope(v.Login()); got != "" {
 			t.Errorf("a client without scopes got %q", got)
 		}
@@ -200,6 +210,10 @@ func TestScopesOfAChangedClient(t *testing.T) {
 		next := changed.Send(service.RefreshRequest(login.Refresh, "").AsShop()).OK(t)
 		if c := claims(t, v, next.Access); c.Scope != "orders:write" || next.Scope != "orders:write" {
 			t.Errorf("scope %q and %q", c.Scope, next.Scope)
+		}
+		var about struct{ Scope string }
+		if err := json.Unmarshal(changed.Introspect(next.Refresh).OK(t).Body, &about); err != nil || about.Scope != "orders:write" {
+			t.Errorf("introspection: scope %q, %v", about.Scope, err)
 		}
 		if a := changed.StartSession("42").OK(t); a.Scope != "orders:write refunds" {
 			t.Errorf("scope %q", a.Scope)
@@ -251,25 +265,96 @@ func TestAudienceOfAClient(t *testing.T) {
 	})
 }
 
-// A client that is given a secret keeps its sessions, and they need it from
-// their next refresh on.
+// A client that is given a secret keeps its sessions. They need it as soon as it
+// was shown for them, and not before: the retry of a request without it must not
+// log anybody out.
 func TestClientBecomesConfidential(t *testing.T) {
 	each(t, func(t *testing.T, s *redistest.Server) {
 		v := service.Start(t, s)
-		login, idle := v.Login().OK(t), v.Login().OK(t)
-		hardened := service.With(func(c *api.Config) {
+		login, idle, old := v.Login().OK(t), v.Login().OK(t), v.Login().OK(t)
+		v = service.Start(t, s, service.With(func(c *api.Config) {
 			client := c.Clients["mobile"]
 			client.Secrets = []api.ClientSecret{api.HashClientSecret(boutiqueSecret)}
 			client.Policy.Transport = refresh.Authenticated
 			c.Clients["mobile"] = client
-		})
-		v = service.Start(t, s, hardened)
-		next := v.Send(service.RefreshRequest(login.Refresh, "").WithClient("mobile", boutiqueSecret)).OK(t)
+		}))
+		next := v.Send(service.RefreshRequest(login.Refresh, "k").WithClient("mobile", boutiqueSecret)).OK(t)
+		if again := v.Send(service.RefreshRequest(login.Refresh, "k").WithClient("mobile", boutiqueSecret)).OK(t); again.Refresh != next.Refresh {
+			t.Error("a retry got another successor")
+		}
 		v.Refresh(next.Refresh, "").Is(t, 401, "invalid_grant")
 		next = v.Send(service.RefreshRequest(next.Refresh, "").WithClient("mobile", boutiqueSecret)).OK(t)
 		v.Me(next.Access).OK(t)
 		v.Send(service.RefreshRequest(idle.Refresh, "").WithClient("mobile", boutiqueSecret)).OK(t)
+
+		// An application of before goes on until it is renewed.
+		first := v.Refresh(old.Refresh, "l").OK(t)
+		if again := v.Refresh(old.Refresh, "l").OK(t); again.Refresh != first.Refresh {
+			t.Error("a retry got another successor")
+		}
+		v.Send(service.RefreshRequest(first.Refresh, "").WithClient("mobile", boutiqueSecret)).OK(t)
 	})
+}
+
+// A client that this instance does not know, not yet or no more: its sessions
+// stay what they are. In particular their tokens do not become others' tokens.
+func TestUnknownClient(t *testing.T) {
+	each(t, func(t *testing.T, s *redistest.Server) {
+		audience := []string{"https://orders.example.com"}
+		v := service.Start(t, s, service.With(func(c *api.Config) {
+			tablet := c.Clients["mobile"]
+			tablet.ID, tablet.Audience, tablet.Scopes = "tablet", audience, []string{"a", "b"}
+			c.Clients["tablet"] = tablet
+			shop := c.Clients[service.Shop]
+			shop.Audience = audience
+			c.Clients[service.Shop] = shop
+		}))
+		without := service.Start(t, s, service.With(func(c *api.Config) { delete(c.Clients, service.Shop) }))
+		login := v.Send(service.JSON("/login", object("username", service.Username, "password", service.Password, "client_id", "tablet"))).OK(t)
+		next := without.Refresh(login.Refresh, "").OK(t)
+		if c := claims(t, v, next.Access); !slices.Equal(c.Audience, audience) || c.Scope != "a b" || c.ClientID != "tablet" {
+			t.Errorf("%+v", c)
+		}
+		v.Me(next.Access).OK(t)
+		without.Me(next.Access).Is(t, 401, "invalid_token") // whom it is for is unknown there
+		without.Send(service.JSON("/refresh", object("refresh_token", next.Refresh, "client_id", "tablet"))).Is(t, 400, "invalid_client")
+
+		// It can be ended all the same, by whatever was granted.
+		without.Send(revoke(next.Access)).OK(t)
+		v.Me(next.Access).Is(t, 401, "invalid_token")
+		next = v.Refresh(next.Refresh, "").OK(t)
+		without.Logout(next.Access, "").OK(t)
+		v.Me(next.Access).Is(t, 401, "invalid_token")
+
+		shop := v.StartSession("42").OK(t)
+		without.Send(service.RefreshRequest(shop.Refresh, "").AsShop()).Is(t, 401, "invalid_client")
+		without.Refresh(shop.Refresh, "").Is(t, 401, "invalid_grant")
+		v.Send(service.RefreshRequest(shop.Refresh, "").AsShop()).OK(t)
+	})
+}
+
+// Whoever has the hash of nothing in the file has not opened the door.
+func TestEmptySecretIsNone(t *testing.T) {
+	v := service.Start(t, redistest.Miniredis(t), service.With(func(c *api.Config) {
+		shop := c.Clients[service.Shop]
+		shop.Secrets = []api.ClientSecret{api.HashClientSecret("")}
+		c.Clients[service.Shop] = shop
+	}))
+	v.Send(service.JSON("/sessions", `{"sub":"42"}`).WithClient(service.Shop, "")).Is(t, 401, "invalid_client")
+	v.Send(revoke("x", "client_id", service.Shop, "client_secret", "")).Is(t, 401, "invalid_client")
+}
+
+// A wrong secret of a client that exists is worth a line to whoever watches.
+func TestWrongSecretIsAnEvent(t *testing.T) {
+	v := service.Start(t, redistest.Miniredis(t))
+	start := service.JSON("/sessions", `{"sub":"42"}`)
+	v.Send(start.WithClient(service.Shop, "wrong")).Is(t, 401, "invalid_client")
+	v.Send(start.WithClient("nobody", "wrong")).Is(t, 401, "invalid_client")
+	v.Send(start).Is(t, 401, "invalid_client")
+	events := v.Log.Find("client refused: wrong secret")
+	if len(events) != 1 || events[0]["client_id"] != service.Shop || events[0]["event"] != true {
+		t.Errorf("%v", events)
+	}
 }
 
 // Several secrets are good at once, so that a new one can be rolled out.

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/tests/service"
 	"github.com/authapi/authapi/tokens"
@@ -142,6 +144,9 @@ func TestEndSessionsOfAUser(t *testing.T) {
 		v.Send(endAll(v.Subject)).OK(t)
 		v.Send(endAll(v.Subject)).OK(t)
 		v.Send(endAll("nobody")).OK(t)
+		if why, err := v.Redis.HGet(t.Context(), sessionKey(s, own), "why").Result(); err != nil || why != "admin" {
+			t.Errorf("ended because of %q, %v", why, err)
+		}
 		for _, access := range []string{own.Access, login.Access} {
 			v.Me(access).Is(t, 401, "invalid_token")
 		}
@@ -165,6 +170,15 @@ func TestEndSessionsOfAUser(t *testing.T) {
 		}
 		v.Me(bystander.Access).OK(t)
 	})
+}
+
+// sessionKey is where the session of an answer lies.
+func sessionKey(s *redistest.Server, a service.Answer) string {
+	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(a.Access, ".")[1])
+	var c struct{ SID string }
+	_ = json.Unmarshal(payload, &c)
+	p, _ := partition.OfSID(c.SID)
+	return partition.Keys{Prefix: s.Prefix}.Session(p, c.SID)
 }
 
 // Row 44: all that was there ends, and what is started after the answer lives.
