@@ -220,7 +220,7 @@ func (d *Directory) SetRoles(ctx context.Context, username string, roles []strin
 // is none, or it has these roles already.
 func (d *Directory) SetRolesOf(ctx context.Context, sub string, roles []string) error {
 	username, err := d.Username(ctx, sub)
-	if err != nil || username == "" {
+	if err != nil {
 		return err
 	}
 	account, err := d.Get(ctx, username)
@@ -228,7 +228,7 @@ func (d *Directory) SetRolesOf(ctx context.Context, sub string, roles []string) 
 		_, err = d.SetRoles(ctx, username, roles)
 	}
 	if errors.Is(err, ErrUnknownUser) {
-		return nil // removed, or never completed
+		return nil
 	}
 	return err
 }

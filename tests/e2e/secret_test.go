@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/keyring"
