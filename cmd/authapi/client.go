@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/authapi/authapi/api"
-	"github.com/authapi/authapi/internal/clientsfile"
+	"github.com/authapi/authapi/api/clientsfile"
 )
 
 // clientHashSecret prints what the clients file may hold of a secret. It needs

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/authapi/authapi/internal/clientsfile"
+	"github.com/authapi/authapi/api/clientsfile"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/tokens"
 )

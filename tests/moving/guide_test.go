@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/authapi/authapi/internal/clientsfile"
+	"github.com/authapi/authapi/api/clientsfile"
 	"github.com/authapi/authapi/tests/dialogue"
 )
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/authapi/authapi/api"
-	"github.com/authapi/authapi/internal/clientsfile"
+	"github.com/authapi/authapi/api/clientsfile"
 	"github.com/authapi/authapi/refresh"
 )
 
