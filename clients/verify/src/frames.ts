@@ -94,7 +94,7 @@ function parse(text: string): Omit<Frame, 'mark'> {
     !Array.isArray(frame) &&
     Number.isInteger(clock) &&
     Array.isArray(ages) &&
-    ages.every(Number.isInteger) &&
+    ages.every((age) => age === null || Number.isInteger(age)) &&
     Array.isArray(denied) &&
     denied.every((d) => typeof d?.kind === 'string' && typeof d.id === 'string' && Number.isInteger(d.until))
   if (!known) throw new Error('a frame is not JSON of the known form') // quotes nothing of it
