@@ -76,6 +76,7 @@ func TestRow13KeysRotateUnderLoad(t *testing.T) {
 		signers.Range(func(any, any) bool { keys++; return true })
 		return keys
 	}
+	eventually(t, 10*time.Second, "tokens of the first key", func() bool { return used() > 0 })
 	for rotation := range rotations {
 		before := d.a.Keys.Signer().ID()
 		if _, err := d.a.Keys.Rotate(ctx); err != nil {
