@@ -21,7 +21,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +45,7 @@ type Keys interface {
 }
 
 // Config is what the API is made of. All fields are needed but Username,
-// SetAccountRoles, Revocations, Admit and Logger.
+// SetAccountRoles, Revocations, TrustedProxies, Page, Docs, Admit and Logger.
 type Config struct {
 	// Issuer is the URL that access tokens name, and under which clients find
 	// the routes. Audience is whom access tokens are for.
@@ -62,8 +64,14 @@ type Config struct {
 	// Revocations serves /revocations to clients that may follow. A relay is
 	// one. nil: nobody may.
 	Revocations http.Handler
+	// TrustedProxies are whose X-Forwarded-For and X-Forwarded-Proto are
+	// believed. None: nobody's.
+	TrustedProxies []netip.Prefix
 	// Ready asks whatever the service cannot work without.
 	Ready func(ctx context.Context) error
+	// Page, if set, serves the page at / and its files below /page/, and Docs the
+	// reference at /docs and its files below that.
+	Page, Docs http.Handler
 	// Admit, if set, sees every request before the routes do, and answers
 	// those that it does not let in.
 	Admit func(http.Handler) http.Handler
@@ -77,8 +85,13 @@ type API struct {
 	config   Config
 	verifier *verify.Verifier
 	metadata []byte
-	router   *chi.Mux
-	draining atomic.Bool
+	origin   string // of the issuer
+	base     string // the issuer's path
+	// cookieOwners are the clients whose refresh tokens lie in cookies, by the
+	// cookie's name.
+	cookieOwners map[string]string
+	router       *chi.Mux
+	draining     atomic.Bool
 }
 
 // storageBudget bounds what a request may spend on Redis and on waiting for a
@@ -100,7 +113,15 @@ func New(c Config) (*API, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &API{config: c}
+	if err := c.Clients.checkCookies(issuer); err != nil {
+		return nil, err
+	}
+	a := &API{config: c, origin: issuer.Scheme + "://" + issuer.Host, base: strings.TrimSuffix(issuer.Path, "/"), cookieOwners: map[string]string{}}
+	for id, client := range c.Clients {
+		if client.inCookie() {
+			a.cookieOwners[client.cookieName()] = id
+		}
+	}
 	a.verifier, err = verify.New(verify.Config{
 		Issuer:   c.Issuer,
 		Audience: c.Audience,
@@ -121,17 +142,21 @@ func New(c Config) (*API, error) {
 	if a.metadata, err = metadata(c.Issuer); err != nil {
 		return nil, err
 	}
-	a.router = a.routes()
+	sameSite, err := a.sameSite()
+	if err != nil {
+		return nil, err
+	}
+	a.router = a.routes(sameSite)
 	return a, nil
 }
 
-func (a *API) routes() *chi.Mux {
+func (a *API) routes(sameSite func(http.Handler) http.Handler) *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(requestID, a.logRequests, a.recoverPanics)
+	r.Use(requestID, a.clientIP(), a.logRequests, a.recoverPanics)
 	if a.config.Admit != nil {
 		r.Use(a.config.Admit)
 	}
-	r.Use(middleware.GetHead, a.cors())
+	r.Use(middleware.GetHead, a.cors, sameSite)
 	r.NotFound(a.notFound)
 	r.MethodNotAllowed(a.methodNotAllowed)
 
@@ -139,7 +164,18 @@ func (a *API) routes() *chi.Mux {
 	r.Get("/openapi.yaml", a.contract)
 	r.Get("/.well-known/jwks.json", a.jwks)
 	r.Get("/.well-known/oauth-authorization-server", a.serverMetadata)
+	if a.base != "" { // RFC 8414, section 3.1
+		r.Get("/.well-known/oauth-authorization-server"+a.base, a.serverMetadata)
+	}
 	r.Get("/revocations", a.revocations) // not bounded: it lasts
+	if a.config.Page != nil {
+		r.Method(http.MethodGet, "/", a.config.Page)
+		r.Method(http.MethodGet, "/page/*", a.config.Page)
+	}
+	if a.config.Docs != nil {
+		r.Method(http.MethodGet, "/docs", a.config.Docs)
+		r.Method(http.MethodGet, "/docs/*", a.config.Docs)
+	}
 
 	r.Group(func(r chi.Router) {
 		r.Use(a.bounded)
@@ -167,7 +203,9 @@ func (a *API) routes() *chi.Mux {
 }
 
 // ServeHTTP serves one request.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.router.ServeHTTP(w, a.withoutBase(r))
+}
 
 // Routes lets tests and tools walk the routes.
 func (a *API) Routes() chi.Routes { return a.router }

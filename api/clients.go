@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +27,9 @@ type Client struct {
 	// Origins are the web origins its pages come from, exactly:
 	// "https://app.example.com", without a path, without wildcards.
 	Origins []string
+	// Cookie is the name of the cookie that holds its refresh token, if its
+	// transport is that; empty: [DefaultCookie].
+	Cookie string
 
 	// Secrets make the client a confidential one (RFC 6749, section 2.1). It
 	// authenticates with any of them, so that a new one can be rolled out
@@ -202,30 +204,4 @@ func isPlain(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// checkOrigin refuses whatever is not one origin, spelled as browsers spell
-// it. A pattern, or a spelling that never matches, would open the API to more
-// or fewer pages than whoever wrote it believed.
-func checkOrigin(origin string) error {
-	u, err := url.Parse(origin)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" {
-		return fmt.Errorf("origin %q: want scheme://host or scheme://host:port", origin)
-	}
-	for _, c := range u.Host {
-		lower := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
-		if !lower && c != '.' && c != '-' && c != ':' && c != '[' && c != ']' {
-			return fmt.Errorf("origin %q: the host must be exact, in lower case", origin)
-		}
-	}
-	switch port := u.Port(); {
-	case u.Scheme == "https" && port == "443", u.Scheme == "http" && port == "80":
-		return fmt.Errorf("origin %q: browsers leave out the default port", origin)
-	case port == "" && strings.HasSuffix(u.Host, ":"), strings.HasPrefix(port, "0"):
-		return fmt.Errorf("origin %q: browsers never write the port like this", origin)
-	}
-	if origin != u.Scheme+"://"+u.Host {
-		return fmt.Errorf("origin %q: nothing may follow the host", origin)
-	}
-	return nil
 }

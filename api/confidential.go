@@ -73,15 +73,19 @@ func (a *API) asking(r *http.Request, c credentials) (Client, error) {
 	return client, nil
 }
 
-// tokenClient is asking, for the routes that hand out tokens in a body or take
-// them from there.
-func (a *API) tokenClient(r *http.Request, c credentials) (Client, error) {
+// sessionClient is asking, for the routes that have to do with sessions.
+func (a *API) sessionClient(r *http.Request, c credentials) (Client, error) {
 	client, err := a.asking(r, c)
-	switch {
-	case err != nil || client.ID == "":
-	case !client.hasSessions():
+	if err == nil && client.ID != "" && !client.hasSessions() {
 		err = errNoSessions
-	case client.Policy.Transport == refresh.Cookie:
+	}
+	return client, err
+}
+
+// oauthClient is sessionClient for the routes of OAuth, which know no cookies.
+func (a *API) oauthClient(r *http.Request, c credentials) (Client, error) {
+	client, err := a.sessionClient(r, c)
+	if err == nil && client.inCookie() {
 		err = errCookies
 	}
 	return client, err
@@ -179,11 +183,13 @@ func (a *API) allowed(r *http.Request, may func(Client) bool) (Client, error) {
 	return client, err
 }
 
-// transport is how the tokens of a client arrive on the routes that take them
-// in a body.
+// transport is how the tokens of a client arrive; of nobody, in a body.
 func (c Client) transport() refresh.Transport {
-	if c.confidential() {
+	switch {
+	case c.confidential():
 		return refresh.Authenticated
+	case c.inCookie():
+		return refresh.Cookie
 	}
 	return refresh.Body
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-chi/chi/v5/middleware"
+
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/tokens"
 	"github.com/authapi/authapi/users"
@@ -37,7 +39,10 @@ var (
 	errNotForm     = &problem{status: http.StatusUnsupportedMediaType, code: "invalid_request", description: "the content type must be application/x-www-form-urlencoded"}
 	errClient      = &problem{status: http.StatusBadRequest, code: "invalid_client", description: "unknown client_id"}
 	errNoClient    = &problem{status: http.StatusBadRequest, code: "invalid_client", description: "client_id is missing"}
-	errCookies     = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client keeps its refresh token in a cookie, which this version does not offer yet; use the client mobile"}
+	errCookies     = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client keeps its refresh token in a cookie, which the routes of OAuth do not take"}
+	errOrigin      = &problem{status: http.StatusForbidden, code: "access_denied", description: "requests from pages of this origin are not accepted here"}
+	errPlain       = &problem{status: http.StatusForbidden, code: "access_denied", description: "a request by cookie must come over https"}
+	errPageHeader  = &problem{status: http.StatusForbidden, code: "access_denied", description: "a request by cookie needs the header " + pageHeader}
 	errNoSessions  = &problem{status: http.StatusBadRequest, code: "unauthorized_client", description: "this client has no sessions"}
 	errClientAuth  = &problem{status: http.StatusUnauthorized, code: "invalid_client", description: "the client's id and secret are needed"}
 	errMayNot      = &problem{status: http.StatusForbidden, code: "unauthorized_client", description: "this client may not do that"}
@@ -45,6 +50,7 @@ var (
 	errGrantType   = &problem{status: http.StatusBadRequest, code: "unsupported_grant_type", description: "the only grant_type is refresh_token"}
 	errScope       = &problem{status: http.StatusBadRequest, code: "invalid_scope", description: "the session does not have this scope"}
 	errAudience    = &problem{status: http.StatusUnauthorized, code: "invalid_token", description: "the access token is for another audience"}
+	errNoCookie    = &problem{status: http.StatusUnauthorized, code: "invalid_grant", description: "there is no refresh token in a cookie"}
 	errInternal    = &problem{status: http.StatusInternalServerError, code: "server_error", description: "something went wrong here"}
 	errUnavailable = &problem{status: http.StatusServiceUnavailable, code: "temporarily_unavailable", description: "the service cannot answer now; nothing is wrong with your tokens, try again", retryAfter: 1}
 )
@@ -133,5 +139,5 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 // event logs something that matters to whoever watches over accounts. Nothing
 // in it is a secret.
 func (a *API) event(r *http.Request, level slog.Level, what string, about ...any) {
-	a.config.Logger.Log(r.Context(), level, what, append(about, "event", true, "request_id", requestIDOf(r))...)
+	a.config.Logger.Log(r.Context(), level, what, append(about, "event", true, "ip", middleware.GetClientIP(r.Context()), "request_id", requestIDOf(r))...)
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
-	"github.com/go-chi/cors"
 )
 
 type requestIDKey struct{}
@@ -95,22 +94,5 @@ func (a *API) bounded(next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.ContentLength = int64(len(body))
 		next.ServeHTTP(w, r)
-	})
-}
-
-// cors lets the pages of the clients' origins read responses. Origins are
-// compared byte for byte; none is configured by pattern. Without origins no
-// page of another origin gets in.
-func (a *API) cors() func(http.Handler) http.Handler {
-	origins := map[string]bool{}
-	for _, o := range a.config.Clients.origins() {
-		origins[o] = true
-	}
-	return cors.Handler(cors.Options{
-		AllowOriginFunc: func(_ *http.Request, origin string) bool { return origins[origin] },
-		AllowedMethods:  []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
-		AllowedHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key"},
-		ExposedHeaders:  []string{"X-Request-Id", "Retry-After", "WWW-Authenticate"},
-		MaxAge:          600,
 	})
 }

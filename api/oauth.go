@@ -19,6 +19,7 @@ import (
 func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
 	var grantType, token, scope string
 	var from credentials
+	var client Client
 	err := readForm(r,
 		field{"grant_type", &grantType, 64, true},
 		tokenField("refresh_token", &token, false),
@@ -32,12 +33,14 @@ func (a *API) oauthToken(w http.ResponseWriter, r *http.Request) {
 		err = errGrantType
 	case token == "":
 		err = invalidRequest("refresh_token is missing")
+	default:
+		client, err = a.oauthClient(r, from)
 	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.rotate(w, r, from, token, scope)
+	a.rotate(w, r, client, token, scope)
 }
 
 // oauthRevoke is RFC 7009: a refresh token ends its session, an access token
@@ -54,7 +57,7 @@ func (a *API) oauthRevoke(w http.ResponseWriter, r *http.Request) {
 		secretField(&from.secret),
 	)
 	if err == nil {
-		client, err = a.tokenClient(r, from)
+		client, err = a.oauthClient(r, from)
 	}
 	if err == nil {
 		err = a.revoke(r, token, client)

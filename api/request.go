@@ -60,6 +60,14 @@ func check(fields []field) error {
 	return nil
 }
 
+// readOptionalJSON is readJSON for routes that can do without a body.
+func readOptionalJSON(r *http.Request, fields ...field) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return readJSON(r, fields...)
+}
+
 // decodeJSON reads the members of a JSON body. Two members of one name, or of
 // names that differ only in case, are refused: which one counts is a question
 // on which a proxy and this service could differ.

@@ -24,7 +24,7 @@ type tokenResponse struct {
 	AccessToken      string `json:"access_token"`
 	TokenType        string `json:"token_type"`
 	ExpiresIn        int64  `json:"expires_in"`
-	RefreshToken     string `json:"refresh_token"`
+	RefreshToken     string `json:"refresh_token,omitempty"` // not if it is in a cookie
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 	SessionExpiresIn int64  `json:"session_expires_in"`
 	Scope            string `json:"scope"`
@@ -58,9 +58,7 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 		a.fail(w, r, fmt.Errorf("%w: this process stood still after the grant", errUnavailable))
 		return
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Pragma", "no-cache") // RFC 6749, section 5.1
-	writeJSON(w, http.StatusOK, tokenResponse{
+	response := tokenResponse{
 		AccessToken:      access,
 		TokenType:        "Bearer",
 		ExpiresIn:        secondsUntil(g.Now, g.AccessExpires),
@@ -68,7 +66,14 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 		RefreshExpiresIn: secondsUntil(g.Now, s.ExpiresAt()),
 		SessionExpiresIn: secondsUntil(g.Now, s.EndsAt),
 		Scope:            scope,
-	})
+	}
+	if s.Policy.Transport == refresh.Cookie {
+		response.RefreshToken = ""
+		a.setCookie(w, a.config.Clients[s.ClientID], g.Token, response.RefreshExpiresIn)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache") // RFC 6749, section 5.1
+	writeJSON(w, http.StatusOK, response)
 }
 
 // audience is whom a session's access tokens are for. Its client's configuration

@@ -33,7 +33,10 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil {
-		client, err = a.tokenClient(r, from)
+		client, err = a.sessionClient(r, from)
+	}
+	if err == nil && client.inCookie() {
+		err = a.fromPage(r, client)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -73,31 +76,49 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.Signi
 		return
 	}
 	a.event(r, slog.LevelInfo, event, "sub", l.Subject, "sid", g.Session.SID, "client_id", l.ClientID)
+	if client := a.config.Clients[l.ClientID]; client.inCookie() {
+		a.endReplaced(r, client, l.Subject)
+	}
 	a.writeGrant(w, r, signer, g)
 }
 
 // refresh exchanges a refresh token for its successor.
 func (a *API) refresh(w http.ResponseWriter, r *http.Request) {
-	var token, scope string
+	var inBody, scope string
 	var from credentials
-	err := readJSON(r, tokenField("refresh_token", &token, true), clientField(&from.id), scopeField(&scope))
+	err := readOptionalJSON(r, tokenField("refresh_token", &inBody, false), clientField(&from.id), scopeField(&scope))
+	var client Client
+	if err == nil {
+		client, err = a.sessionClient(r, from)
+	}
+	var token presented
+	if err == nil {
+		token, err = a.presentedToken(r, client.ID, inBody)
+	}
+	switch {
+	case err != nil:
+	case token.token == "" && client.inCookie():
+		err = errNoCookie
+	case token.token == "":
+		err = invalidRequest("refresh_token is missing")
+	case token.client.ID != "":
+		client = token.client
+	case client.inCookie():
+		err = refresh.ErrClient // its tokens do not come in a body
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.rotate(w, r, from, token, scope)
+	a.rotate(w, r, client, token.token, scope)
 }
 
 // rotate is what /refresh and the refresh grant of /oauth/token share.
-func (a *API) rotate(w http.ResponseWriter, r *http.Request, from credentials, token, scope string) {
+func (a *API) rotate(w http.ResponseWriter, r *http.Request, client Client, token, scope string) {
 	key, err := retryKey(r)
 	var words []string
 	if err == nil {
 		words, err = parseScope(scope)
-	}
-	var client Client
-	if err == nil {
-		client, err = a.tokenClient(r, from)
 	}
 	if err != nil {
 		a.fail(w, r, err)
@@ -136,17 +157,21 @@ func aheadLevel(ahead uint32) slog.Level {
 // after a week can still log out. One that is genuine is enough; the other may
 // be what a proxy has put there or an old key has signed.
 func (a *API) logout(w http.ResponseWriter, r *http.Request) {
-	var token string
-	if r.ContentLength > 0 {
-		if err := readJSON(r, tokenField("refresh_token", &token, false)); err != nil {
-			a.fail(w, r, err)
-			return
-		}
+	var inBody string
+	var from credentials
+	err := readOptionalJSON(r, tokenField("refresh_token", &inBody, false), clientField(&from.id))
+	var token presented
+	if err == nil {
+		token, err = a.presentedToken(r, from.id, inBody)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+		return
 	}
 	refusal := error(invalidRequest("an access token or a refresh token is needed"))
 	sids := map[string]bool{}
-	if token != "" {
-		if t, err := a.config.Sessions.Parse(token); err == nil {
+	if token.token != "" {
+		if t, err := a.config.Sessions.Parse(token.token); err == nil {
 			sids[t.SID()] = true
 		} else {
 			refusal = err
@@ -161,6 +186,10 @@ func (a *API) logout(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(sids) == 0 {
+		if token.client.ID != "" {
+			// It opens nothing, and its owner wants to be rid of it.
+			a.clearCookie(w, token.client)
+		}
 		a.fail(w, r, refusal)
 		return
 	}
@@ -170,6 +199,9 @@ func (a *API) logout(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		a.event(r, slog.LevelInfo, "logout", "sid", sid)
+	}
+	if token.client.ID != "" {
+		a.clearCookie(w, token.client)
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

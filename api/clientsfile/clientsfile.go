@@ -118,9 +118,10 @@ func (f *file) client(entry *yaml.Node) {
 	var window *time.Duration
 	limit := 0
 	f.mapping(entry, "a client", map[string]func(*yaml.Node){
-		"id":        func(n *yaml.Node) { c.ID = f.text(n, "id") },
-		"type":      func(n *yaml.Node) { kind = f.choice(n, "type", "public", "confidential") },
-		"transport": func(n *yaml.Node) { transport = f.choice(n, "transport", "body", "cookie") },
+		"id":          func(n *yaml.Node) { c.ID = f.text(n, "id") },
+		"type":        func(n *yaml.Node) { kind = f.choice(n, "type", "public", "confidential") },
+		"transport":   func(n *yaml.Node) { transport = f.choice(n, "transport", "body", "cookie") },
+		"cookie_name": func(n *yaml.Node) { c.Cookie = f.text(n, "cookie_name") },
 		"lifetimes": func(n *yaml.Node) {
 			f.mapping(n, "lifetimes", map[string]func(*yaml.Node){
 				"access":   func(n *yaml.Node) { lifetimes.access = f.duration(n, "access") },
@@ -150,6 +151,9 @@ func (f *file) client(entry *yaml.Node) {
 		return
 	case kind == "public" && len(c.Secrets) > 0:
 		f.problem(entry, "client %q: a public client keeps no secret; make it confidential, or take the secret out", c.ID)
+		return
+	case c.Cookie != "" && transport != "cookie":
+		f.problem(entry, "client %q: only a client with the transport cookie has a cookie_name", c.ID)
 		return
 	case kind == "confidential" && transport == "cookie":
 		f.problem(entry, "client %q: a confidential client has the transport body", c.ID)

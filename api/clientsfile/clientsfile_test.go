@@ -40,7 +40,7 @@ func TestRead(t *testing.T) {
 clients:
   - id: mobile
     type: public
-  - {id: spa, type: public, transport: cookie, origins: ["https://app.example.com", "http://localhost:5173"]}
+  - {id: spa, type: public, transport: cookie, cookie_name: __Host-spa, origins: ["https://app.example.com", "http://localhost:5173"]}
   - id: shop
     type: confidential
     transport: body
@@ -72,7 +72,7 @@ clients:
 	want := api.Clients{
 		"mobile": {ID: "mobile", Policy: api.DefaultPolicy(refresh.Body)},
 		"spa": {
-			ID: "spa", Policy: api.DefaultPolicy(refresh.Cookie),
+			ID: "spa", Policy: api.DefaultPolicy(refresh.Cookie), Cookie: "__Host-spa",
 			Origins: []string{"https://app.example.com", "http://localhost:5173"},
 		},
 		"shop": {
@@ -110,7 +110,7 @@ func TestDocument(t *testing.T) {
 	}
 	// Every field of an entry has its line in the table.
 	for _, name := range []string{
-		"id", "type", "transport", "lifetimes", "audience", "scopes", "retry_window", "session_limit", "origins", "secret",
+		"id", "type", "transport", "cookie_name", "lifetimes", "audience", "scopes", "retry_window", "session_limit", "origins", "secret",
 		"may_start_sessions", "may_introspect", "may_follow_revocations",
 	} {
 		if !strings.Contains(string(text), "\n| `"+name+"` |") {
@@ -179,6 +179,7 @@ func TestMistakes(t *testing.T) {
 		{"public that may start", "clients:\n  - {id: a, type: public, may_start_sessions: true}\n", []string{"needs a secret"}},
 		{"yes", entry(good, "may_introspect: yes"), []string{":5: may_introspect is true or false"}},
 		{"confidential in a cookie", entry(good, "transport: cookie"), []string{`:2: client "shop": a confidential client has the transport body`}},
+		{"cookie of a client without one", entry(good, "cookie_name: __Host-x"), []string{`:2: client "shop": only a client with the transport cookie has`}},
 		{"transport", entry(good, "transport: header"), []string{":5: transport is body or cookie"}},
 
 		{"a bare number of seconds", entry(good, "lifetimes: {idle: 3600}"), []string{":5: idle is a time like"}},

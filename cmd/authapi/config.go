@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -81,6 +82,18 @@ type config struct {
 	// without a Redis URL.
 	clients api.Clients
 
+	// AUTHAPI_TRUSTED_PROXIES, --trusted-proxies: networks (10.0.0.0/8) or
+	// addresses of the proxies in front, separated by commas. What they say in
+	// X-Forwarded-For (who is asking) and X-Forwarded-Proto (whether over https)
+	// is believed, and what others say there is not. Default: nobody. Refused
+	// without a Redis URL.
+	trustedProxies []netip.Prefix
+
+	// AUTHAPI_PAGE, --page: on or off: whether to serve the page at /, where a
+	// person can log in and watch tokens and sessions. Default off, and on in the
+	// demo.
+	page bool
+
 	// AUTHAPI_SIGNING_ALGORITHM, --signing-algorithm: ES256, EdDSA or RS256, of
 	// the keys that are made from now on. Default ES256, which every JOSE
 	// library can verify.
@@ -145,8 +158,6 @@ func loadConfig(args, environ []string, readFile func(string) ([]byte, error), t
 		}
 		switch {
 		case err != nil:
-		case ok && s.read == nil:
-			err = fmt.Errorf("%s: not supported by this version; remove it", value.source)
 		case ok && s.env == "AUTHAPI_REDIS_URL" && value.source == "--redis-url" && redisconn.HasPassword(value.value):
 			err = errors.New("--redis-url: holds a password (or cannot be read), and every user of this machine can see it here; use AUTHAPI_REDIS_URL or --redis-url-file")
 		case ok:
@@ -193,6 +204,9 @@ func loadConfig(args, environ []string, readFile func(string) ([]byte, error), t
 		}
 	}
 	if c.embedded {
+		if _, ok := present["AUTHAPI_PAGE"]; !ok {
+			c.page = true
+		}
 		// Nobody balances load onto a demo, and Ctrl-C should end it.
 		if _, ok := present["AUTHAPI_DRAIN"]; !ok {
 			c.drain = 0
@@ -210,7 +224,7 @@ func loadConfig(args, environ []string, readFile func(string) ([]byte, error), t
 func (c config) checkDemo(table []setting, present map[string]given, broken map[string]bool) []error {
 	var problems []error
 	for _, s := range table {
-		if v, ok := present[s.env]; ok && s.production && s.read != nil {
+		if v, ok := present[s.env]; ok && s.production {
 			problems = append(problems, fmt.Errorf(
 				"%s: set, but there is no AUTHAPI_REDIS_URL, and a demo does not take it; has an environment file got lost?", v.source))
 		}
@@ -258,7 +272,9 @@ func (c config) LogValue() slog.Value {
 		slog.String("redis_prefix", c.redisPrefix),
 		slog.Int("secrets", len(c.secrets)),
 		slog.Int("verifier_secrets", len(c.verifierSecrets)),
+		slog.Any("trusted_proxies", c.trustedProxies),
 		slog.Any("clients", slices.Sorted(maps.Keys(c.clients))),
+		slog.Bool("page", c.page),
 		slog.String("signing_algorithm", c.signingAlgorithm),
 		slog.String("key_rotation", c.keyRotation.String()),
 		slog.String("log_format", c.logFormat),

@@ -20,7 +20,7 @@ type setting struct {
 	production bool // makes no sense without a Redis URL, and is refused then
 
 	// read checks the value and puts it into the configuration. Its error
-	// must not quote the value of a setting that has a file. Nil: reserved.
+	// must not quote the value of a setting that has a file.
 	read func(c *config, value string) error
 }
 
@@ -74,7 +74,13 @@ func settings() []setting {
 		},
 		{
 			env: "AUTHAPI_TRUSTED_PROXIES", arg: "cidr[,cidr...]", def: "none", production: true,
-			doc: "Reserved: not supported by this version.",
+			doc:  "Whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody's otherwise.",
+			read: (*config).readTrustedProxies,
+		},
+		{
+			env: "AUTHAPI_PAGE", arg: "on|off", def: "off; on in the demo",
+			doc:  "Whether to serve the page at / where a person can log in and watch.",
+			read: (*config).readPage,
 		},
 		{
 			env: "AUTHAPI_SIGNING_ALGORITHM", arg: "name", def: "ES256", fixed: true,

@@ -124,7 +124,17 @@ func TestConfigValues(t *testing.T) {
 		{"no drain", nil, production("AUTHAPI_DRAIN=0"), nil, func(c config) any { return c.drain }, time.Duration(0)},
 		{"longest drain", nil, production("AUTHAPI_DRAIN=60s"), nil, func(c config) any { return c.drain }, time.Minute},
 
+		{
+			"trusted proxies", nil, production("AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8,192.0.2.7,2001:db8::/32"), nil,
+			func(c config) any { return fmt.Sprint(c.trustedProxies) }, "[10.0.0.0/8 192.0.2.7/32 2001:db8::/32]",
+		},
+		{"no trusted proxies", nil, production(), nil, func(c config) any { return len(c.trustedProxies) }, 0},
+		{"no page", nil, production(), nil, func(c config) any { return c.page }, false},
+		{"page", nil, production("AUTHAPI_PAGE=on"), nil, func(c config) any { return c.page }, true},
+
 		{"embedded", nil, nil, nil, func(c config) any { return c.embedded }, true},
+		{"embedded page", nil, nil, nil, func(c config) any { return c.page }, true},
+		{"embedded without a page", nil, []string{"AUTHAPI_PAGE=off"}, nil, func(c config) any { return c.page }, false},
 		{"embedded issuer", nil, nil, nil, func(c config) any { return c.issuer }, "http://localhost:8080"},
 		{"embedded audience", nil, nil, nil, func(c config) any { return c.audience }, "http://localhost:8080"},
 		{"embedded issuer follows the port", []string{"--addr=127.0.0.9:99"}, nil, nil, func(c config) any { return c.issuer }, "http://localhost:99"},
@@ -175,7 +185,13 @@ func TestConfigMistakes(t *testing.T) {
 		{"empty file", nil, append(without(prod(), "AUTHAPI_SECRET"), "AUTHAPI_SECRET_FILE=/empty"), []string{"AUTHAPI_SECRET_FILE", "empty"}},
 		{"file without a name", nil, append(without(prod(), "AUTHAPI_SECRET"), "AUTHAPI_SECRET_FILE="), []string{"AUTHAPI_SECRET_FILE", "empty"}},
 		{"clients file", nil, prod("AUTHAPI_CLIENTS_FILE=/x"), []string{"AUTHAPI_CLIENTS_FILE: open /x: no such file"}},
-		{"proxies", []string{"--trusted-proxies=10.0.0.0/8"}, prod(), []string{"--trusted-proxies: not supported by this version"}},
+		{"proxy by name", []string{"--trusted-proxies=proxy"}, prod(), []string{`--trusted-proxies: "proxy" is neither a network`}},
+		{"proxies with a space", nil, prod("AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8, 10.1.0.0/16"), []string{`" 10.1.0.0/16" is neither`}},
+		{"everybody", nil, prod("AUTHAPI_TRUSTED_PROXIES=0.0.0.0/0"), []string{"is everybody"}},
+		{"everybody, IPv6", nil, prod("AUTHAPI_TRUSTED_PROXIES=10.0.0.1,::/0"), []string{`"::/0" is everybody`}},
+		{"host bits", nil, prod("AUTHAPI_TRUSTED_PROXIES=10.0.0.1/8"), []string{"did you mean 10.0.0.0/8?"}},
+		{"mapped proxy", nil, prod("AUTHAPI_TRUSTED_PROXIES=::ffff:10.0.0.1"), []string{"write the IPv4 network as such"}},
+		{"page", nil, prod("AUTHAPI_PAGE=yes"), []string{`AUTHAPI_PAGE: "yes" is neither on nor off`}},
 		{"log format", nil, prod("AUTHAPI_LOG_FORMAT=JSON"), []string{"AUTHAPI_LOG_FORMAT"}},
 		{"log level", nil, prod("AUTHAPI_LOG_LEVEL=INFO"), []string{"AUTHAPI_LOG_LEVEL"}},
 		{"drain without unit", nil, prod("AUTHAPI_DRAIN=5"), []string{"AUTHAPI_DRAIN"}},
@@ -203,7 +219,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"lost environment: unreadable secret", nil, []string{"AUTHAPI_SECRET_FILE=/none"}, []string{"AUTHAPI_SECRET_FILE: set, but there is no AUTHAPI_REDIS_URL"}},
 		{"lost environment: issuer", nil, []string{"AUTHAPI_ISSUER=http://localhost:8080"}, []string{"AUTHAPI_ISSUER: set, but there is no AUTHAPI_REDIS_URL"}},
 		{"lost environment: prefix", nil, []string{"AUTHAPI_REDIS_PREFIX=x"}, []string{"AUTHAPI_REDIS_PREFIX: set, but there is no AUTHAPI_REDIS_URL"}},
-		{"lost environment: proxies", nil, []string{"AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8"}, []string{"AUTHAPI_TRUSTED_PROXIES: not supported"}},
+		{"lost environment: proxies", nil, []string{"AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8"}, []string{"AUTHAPI_TRUSTED_PROXIES: set, but there is no AUTHAPI_REDIS_URL"}},
 		{"lost environment: clients", nil, []string{"AUTHAPI_CLIENTS_FILE=/x"}, []string{"AUTHAPI_CLIENTS_FILE: set, but there is no AUTHAPI_REDIS_URL"}},
 
 		{

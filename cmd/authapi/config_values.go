@@ -112,6 +112,35 @@ func (c *config) readClientsFile(v string) error {
 	return err
 }
 
+func (c *config) readTrustedProxies(v string) error {
+	for text := range strings.SplitSeq(v, ",") {
+		prefix, err := netip.ParsePrefix(text)
+		if ip, errIP := netip.ParseAddr(text); errIP == nil && ip.Zone() == "" {
+			prefix, err = ip.Prefix(ip.BitLen())
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("%q is neither a network like 10.0.0.0/8 nor an address", text)
+		case prefix.Bits() == 0:
+			return fmt.Errorf("%q is everybody: then anybody could say to be anyone", text)
+		case prefix != prefix.Masked():
+			return fmt.Errorf("%q is not the beginning of a network; did you mean %s?", text, prefix.Masked())
+		case prefix.Addr().Is4In6():
+			return fmt.Errorf("%q: write the IPv4 network as such", text)
+		}
+		c.trustedProxies = append(c.trustedProxies, prefix)
+	}
+	return nil
+}
+
+func (c *config) readPage(v string) error {
+	if v != "on" && v != "off" {
+		return fmt.Errorf("%q is neither on nor off", v)
+	}
+	c.page = v == "on"
+	return nil
+}
+
 func (c *config) readSigningAlgorithm(v string) error {
 	if !slices.Contains(tokens.Algorithms(), v) {
 		return fmt.Errorf("%q is none of %s", v, strings.Join(tokens.Algorithms(), ", "))

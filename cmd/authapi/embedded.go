@@ -34,6 +34,11 @@ const (
 // development servers, and one for applications that have users of their own.
 func demoClients() api.Clients {
 	clients := api.BuiltinClients(developmentOrigins...)
+	// Over http some browsers drop cookies that are for https only, on loopback
+	// too.
+	web := clients["web"]
+	web.Cookie = "authapi-refresh"
+	clients["web"] = web
 	clients.AddVerifier([]string{demoVerifierSecret})
 	clients[demoApp] = api.Client{
 		ID:       demoApp,

@@ -147,7 +147,7 @@ func TestDemoRefusesToStart(t *testing.T) {
 		"an empty URL":      {"", "AUTHAPI_REDIS_URL=", "AUTHAPI_REDIS_URL: set, but empty"},
 		"a lost file":       {"", "AUTHAPI_REDIS_URL_FILE=/does/not/exist", "no such file"},
 		"a misspelt URL":    {"", "AUTHAPI_REDISURL=redis://db", "did you mean AUTHAPI_REDIS_URL?"},
-		"proxies, reserved": {"", "AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8", "not supported by this version"},
+		"proxies, reserved": {"", "AUTHAPI_TRUSTED_PROXIES=10.0.0.0/8", "has an environment file got lost?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var environ []string
@@ -265,8 +265,8 @@ func TestDevelopmentOrigins(t *testing.T) {
 			!strings.Contains(strings.ToLower(p.header.Get("Access-Control-Allow-Headers")), "content-type") {
 			t.Errorf("preflight from %s: %d %v", origin, p.status, p.header)
 		}
-		if p.header.Get("Access-Control-Allow-Credentials") != "" {
-			t.Errorf("allows credentials: %v", p.header)
+		if p.header.Get("Access-Control-Allow-Credentials") != "true" {
+			t.Errorf("a page there cannot be the client web: %v", p.header)
 		}
 	}
 	login := loginBody(demoUser, demoPassword)
@@ -294,6 +294,39 @@ func TestDevelopmentOrigins(t *testing.T) {
 	for _, a := range []answer{preflight(deployed, front), deployed.send("GET", "/healthz", "Origin: "+front)} {
 		if a.header.Get(allowed) != "" {
 			t.Errorf("a deployment allows %s: %v", front, a.header)
+		}
+	}
+}
+
+// The page is the demo's, and a deployment's only if it is asked for. Nothing of
+// it may come from elsewhere.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	s := redistest.Redis(t)
+	demo, deployed := start(t, nil, "--addr", "localhost:0"), start(t, deployment(s))
+	asked := start(t, deployment(s, "AUTHAPI_PAGE=on"))
+	for _, c := range []struct {
+		i      *instance
+		path   string
+		status int
+	}{
+		{demo, "/", 200},
+		{demo, "/page/main.js", 200},
+		{demo, "/page/none.js", 404},
+		{demo, "/docs", 200},
+		{deployed, "/", 404},
+		{deployed, "/page/main.js", 404},
+		{deployed, "/docs", 200},
+		{asked, "/", 200},
+		{asked, "/docs", 200},
+	} {
+		a := c.i.send("GET", c.path)
+		if a.status != c.status {
+			t.Errorf("%s%s: %d, want %d", c.i.url, c.path, a.status, c.status)
+		}
+		if policy := a.header.Get("Content-Security-Policy"); a.status == 200 && (!strings.Contains(policy, "default-src 'none'") ||
+			!strings.Contains(policy, "frame-ancestors 'none'") || a.header.Get("X-Content-Type-Options") != "nosniff") {
+			t.Errorf("%s: %v", c.path, a.header)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/relay"
+	"github.com/authapi/authapi/web"
 )
 
 // shutdownTimeout is how long requests under way may take to finish.
@@ -87,6 +88,10 @@ func serve(ctx context.Context, p program) error {
 		Trouble: seldom(func(err error) { logger.Error("cannot follow the revocations", "error", err) }),
 	})
 	go revocations.Run(running)
+	var page http.Handler
+	if c.page {
+		page = web.Page()
+	}
 	var admit func(http.Handler) http.Handler
 	if c.embedded {
 		admit = loopbackOnly
@@ -102,6 +107,9 @@ func serve(ctx context.Context, p program) error {
 		Username:        s.users.Username,
 		SetAccountRoles: s.users.SetRolesOf,
 		Revocations:     revocations,
+		TrustedProxies:  c.trustedProxies,
+		Page:            page,
+		Docs:            web.Docs(),
 		Ready: func(ctx context.Context) error {
 			if err := health.err(); err != nil {
 				return err

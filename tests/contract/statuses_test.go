@@ -107,6 +107,7 @@ func TestEveryDocumentedAnswerIsGiven(t *testing.T) {
 		sessions(t, v, ask)
 		oauth(t, v, ask)
 		gateways(t, v, ask)
+		otherPages(t, v, ask)
 		ownUsers(t, v, ask)
 		badRequests(ask)
 		ask(
@@ -304,6 +305,27 @@ func oauth(t *testing.T, v *service.Service, ask func(...question)) {
 		question{service.Form("/oauth/revoke", "token", access), 200, ""},
 		question{service.Form("/oauth/revoke", "client_id", "mobile"), 400, "invalid_request"},
 	)
+}
+
+// otherPages are pages of nobody's, whose requests do nothing.
+func otherPages(t *testing.T, v *service.Service, ask func(...question)) {
+	access, refresh := tokensOf(t, v)
+	for _, r := range []service.Request{
+		login(service.Username, service.Password),
+		service.RefreshRequest(refresh, ""),
+		{Method: http.MethodPost, Path: "/logout", Bearer: access},
+		{Method: http.MethodDelete, Path: "/sessions", Bearer: access},
+		{Method: http.MethodDelete, Path: "/sessions/" + someSID, Bearer: access},
+		service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", refresh),
+		service.Form("/oauth/revoke", "token", access),
+		service.Form("/oauth/introspect", "token", access).WithClient(service.Introspector, service.IntrospectorSecret),
+		service.JSON("/sessions", `{"sub":"42"}`).AsShop(),
+		service.Request{Method: http.MethodDelete, Path: "/users/42/sessions"}.AsShop(),
+		service.Request{Method: http.MethodPut, Path: "/users/42/roles", Type: "application/json", Body: `{"roles":[]}`}.AsShop(),
+	} {
+		ask(question{r.WithHeader("Origin", "https://evil.example"), 403, "access_denied"})
+	}
+	v.Me(access).OK(t)
 }
 
 func gateways(t *testing.T, v *service.Service, ask func(...question)) {

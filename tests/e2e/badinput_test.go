@@ -188,11 +188,17 @@ func badForms(path string, pairs ...string) []bad {
 	return all
 }
 
-// badClients: there is no such client, or it needs what there is not yet.
+// badClients: there is no such client, or its tokens do not travel like this.
 func badClients(token string) []bad {
-	var all []bad
+	all := []bad{
+		{"cookie client, form", service.Form("/oauth/token", "grant_type", "refresh_token", "refresh_token", token, "client_id", "web"), 400, "unauthorized_client"},
+		{"cookie client, revoking", service.Form("/oauth/revoke", "token", token, "client_id", "web"), 400, "unauthorized_client"},
+		{"cookie client, body", service.JSON("/refresh", object("refresh_token", token, "client_id", "web")), 401, "invalid_grant"},
+		{"cookie client, no cookie", service.JSON("/refresh", object("client_id", "web")), 401, "invalid_grant"},
+		{"cookie client, a form's login", service.JSON("/login", object("username", service.Username, "password", service.Password, "client_id", "web")), 403, "access_denied"},
+	}
 	for id, code := range map[string]string{
-		"web": "unauthorized_client", "nobody": "invalid_client", "Mobile": "invalid_client",
+		"nobody": "invalid_client", "Mobile": "invalid_client",
 		"mobile ": "invalid_client", "mobile\x00": "invalid_client", strings.Repeat("m", refresh.MaxClient): "invalid_client",
 	} {
 		name := fmt.Sprintf("client %q", id)

@@ -59,7 +59,12 @@ func TestOrigins(t *testing.T) {
 }
 
 func TestPreflight(t *testing.T) {
-	v := service.Start(t, redistest.Miniredis(t))
+	const bodies = "https://mobile.example.com" // of a client without a cookie
+	v := service.Start(t, redistest.Miniredis(t), service.With(func(c *api.Config) {
+		mobile := c.Clients["mobile"]
+		mobile.Origins = append(mobile.Origins, bodies)
+		c.Clients["mobile"] = mobile
+	}))
 	preflight := func(origin, method, path, headers string) http.Header {
 		r := service.Request{Method: http.MethodOptions, Path: path}.
 			WithHeader("Origin", origin).WithHeader("Access-Control-Request-Method", method)
@@ -74,7 +79,8 @@ func TestPreflight(t *testing.T) {
 	}{
 		{service.Origin, "POST", "/login", "content-type", true},
 		{service.Origin, "POST", "/refresh", "content-type,idempotency-key", true},
-		{service.Origin, "POST", "/logout", "authorization", true},
+		{service.Origin, "POST", "/logout", "authorization,x-requested-with", true},
+		{bodies, "POST", "/refresh", "content-type,idempotency-key", true},
 		{service.Origin, "GET", "/me", "authorization", true},
 		{service.Origin, "DELETE", "/sessions/uv.kCuprU-EQKQAuZDf8yN3DQ", "authorization", true},
 		{service.Origin, "PUT", "/login", "", false},
@@ -88,9 +94,9 @@ func TestPreflight(t *testing.T) {
 		if allowed != c.allowed || !c.allowed && h.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%+v: %v", c, h)
 		}
-		// Cookies and passwords of the browser stay out of it.
-		if got := h.Get("Access-Control-Allow-Credentials"); got != "" {
-			t.Errorf("credentials are allowed: %s", got)
+		// Cookies go along from the pages of clients that have one.
+		if got := h.Get("Access-Control-Allow-Credentials"); (got == "true") != (c.allowed && c.origin == service.Origin) {
+			t.Errorf("%+v: credentials are allowed: %s", c, got)
 		}
 		if h.Get("X-Request-Id") == "" {
 			t.Error("no X-Request-Id")

@@ -46,7 +46,8 @@ func TestArrows(t *testing.T) {
 		"examples/notes":      {"verify"},
 		"api":                 {"", "denylist", "internal/strictjson", "refresh", "tokens", "users", "verify"},
 		"api/clientsfile":     {"api", "internal/spelling", "refresh"},
-		"cmd/authapi":         {"api", "denylist", "api/clientsfile", "internal/redisconn", "internal/spelling", "keyring", "refresh", "relay", "tokens", "users"},
+		"cmd/authapi":         {"api", "denylist", "api/clientsfile", "internal/redisconn", "internal/spelling", "keyring", "refresh", "relay", "tokens", "users", "web"},
+		"web":                 {},
 	}
 	for _, line := range strings.Split(strings.Join(goList(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, module+"/..."), "\n"), "\n") {
 		path, imports, _ := strings.Cut(line, "=")

@@ -140,7 +140,16 @@ func (v *Service) Send(r Request) Answer {
 }
 
 // Try is Send for requests that may get no response.
-func (v *Service) Try(ctx context.Context, r Request) (Answer, error) {
+func (v *Service) Try(ctx context.Context, r Request) (Answer, error) { return v.send(ctx, v.http, r) }
+
+// Raw is Try for paths that are not those of the document.
+func (v *Service) Raw(r Request) (Answer, error) {
+	bare := *v.http
+	bare.Transport = v.http.Transport.(*checkedTransport).next
+	return v.send(context.Background(), &bare, r)
+}
+
+func (v *Service) send(ctx context.Context, client *http.Client, r Request) (Answer, error) {
 	method := r.Method
 	if method == "" {
 		method = http.MethodGet
@@ -165,7 +174,7 @@ func (v *Service) Try(ctx context.Context, r Request) (Answer, error) {
 	if r.Bearer != "" {
 		req.Header.Add("Authorization", "Bearer "+r.Bearer)
 	}
-	res, err := v.http.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -1,0 +1,2 @@
+export { createAuth } from './auth.js';
+export { LoggedOut, Refused, Trouble } from './errors.js';

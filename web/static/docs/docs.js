@@ -1,0 +1,16 @@
+Redoc.init('/openapi.yaml', {
+    disableSearch: true,
+    hideDownloadButtons: true,
+    nativeScrollbars: true,
+    requiredPropsFirst: true,
+    expandResponses: '200,204',
+    theme: {
+        colors: { primary: { main: '#0b6e61' } },
+        typography: {
+            fontFamily: 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif',
+            headings: { fontFamily: 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif' },
+            code: { fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace' },
+        },
+    },
+}, document.getElementById('reference'));
+export {};
