@@ -1,0 +1,4 @@
+// The page loads the client from beside itself.
+declare module '*/client/index.js' {
+  export * from '@authapi/client'
+}
