@@ -14,6 +14,7 @@ need curl curl      # the dialogues of the documents
 need jq jq
 need openssl openssl
 [ -x /usr/sbin/nginx ] || need nginx nginx-light
+need chromium chromium
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 if [ ${#missing[@]} -gt 0 ]; then
 	say "installing ${missing[*]}"
