@@ -189,6 +189,8 @@ func (c Client) checkPolicy() error {
 		return errors.New("the lifetimes must be in this order: access < idle <= absolute")
 	case p.Window < 0 || p.Window >= p.Idle || p.Window > time.Minute:
 		return errors.New("the retry window is at most a minute, and shorter than the idle lifetime")
+	case c.inCookie() && p.Access <= p.Window:
+		return errors.New("in a cookie, access tokens must live longer than the retry window, within which there is no new one")
 	case p.Sessions < 1:
 		return errors.New("a user needs at least one session")
 	}

@@ -89,14 +89,17 @@ func TestClientsCheck(t *testing.T) {
 		"negative window":           func(c *Client) { c.Policy.Window = -1 },
 		"long window":               func(c *Client) { c.Policy.Window = time.Minute + 1 },
 		"no sessions":               func(c *Client) { c.Policy.Sessions = 0 },
-		"origin":                    func(c *Client) { c.Origins = []string{"https://*.example.com"} },
-		"other id":                  func(c *Client) { c.ID = "web" },
-		"no id":                     func(c *Client) { c.ID = "" },
-		"secret without its use":    func(c *Client) { c.Secrets = []ClientSecret{{1}} },
-		"no secret, but its use":    func(c *Client) { c.Policy.Transport = refresh.Authenticated },
-		"starts without a secret":   func(c *Client) { c.MayStart = true },
-		"follows without a secret":  func(c *Client) { c.MayFollow = true },
-		"asks without a secret":     func(c *Client) { c.MayIntrospect = true },
+		"window as long as access": func(c *Client) {
+			c.Policy.Transport, c.Policy.Access = refresh.Cookie, c.Policy.Window
+		},
+		"origin":                   func(c *Client) { c.Origins = []string{"https://*.example.com"} },
+		"other id":                 func(c *Client) { c.ID = "web" },
+		"no id":                    func(c *Client) { c.ID = "" },
+		"secret without its use":   func(c *Client) { c.Secrets = []ClientSecret{{1}} },
+		"no secret, but its use":   func(c *Client) { c.Policy.Transport = refresh.Authenticated },
+		"starts without a secret":  func(c *Client) { c.MayStart = true },
+		"follows without a secret": func(c *Client) { c.MayFollow = true },
+		"asks without a secret":    func(c *Client) { c.MayIntrospect = true },
 		"starts without sessions": func(c *Client) {
 			c.MayStart, c.Secrets, c.Policy = true, []ClientSecret{{1}}, refresh.Policy{}
 		},

@@ -69,7 +69,11 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 	}
 	if s.Policy.Transport == refresh.Cookie {
 		response.RefreshToken = ""
-		a.setCookie(w, a.config.Clients[s.ClientID], g.Token, response.RefreshExpiresIn)
+		// The browser has what is unchanged. An answer that comes late would put it
+		// over a newer one.
+		if !g.Unchanged {
+			a.setCookie(w, a.config.Clients[s.ClientID], g.Token, response.RefreshExpiresIn)
+		}
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache") // RFC 6749, section 5.1

@@ -27,6 +27,9 @@ type Grant struct {
 	// Repeated means that an earlier request was already given this grant.
 	Repeated bool
 
+	// Unchanged means that the refresh token is the one that was presented.
+	Unchanged bool
+
 	// Ahead is how many generations Redis was behind its client, having come
 	// back from a failover or a snapshot. 0 is normal; more than 3 deserves an
 	// alert.

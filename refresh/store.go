@@ -280,6 +280,7 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	case "rotated", "same":
 		g := st.grant(token.at(s.Generation), s, asked, a.now)
 		g.Repeated = a.verdict == "same"
+		g.Unchanged = g.Token == r.Token
 		if r.Scope != "" {
 			g.Scope = r.Scope
 		}
