@@ -170,7 +170,7 @@ func trimBrackets(host string) string {
 func greet(w io.Writer, url string) {
 	fmt.Fprintf(w, `
 authapi runs at %[1]s as a demo: an embedded Redis, one user, nothing is kept.
-Try it:
+Open it in a browser, as %[2]s with the password %[3]s, or try it here:
 
   curl -s %[1]s/login --json '{"username":"%[2]s","password":"%[3]s"}'
 
@@ -179,7 +179,7 @@ then send the access token to /me, and the refresh token to /refresh:
   curl -s %[1]s/me -H 'Authorization: Bearer <access_token>'
   curl -s %[1]s/refresh --json '{"refresh_token":"<refresh_token>"}'
 
-All routes: %[1]s/openapi.yaml. Stop with Ctrl-C.
+All routes: %[1]s/docs. Stop with Ctrl-C.
 
 `, url, demoUser, demoPassword)
 }
