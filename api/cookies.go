@@ -169,8 +169,9 @@ func (a *API) endReplaced(r *http.Request, c Client, sub string) {
 	}
 	s, err := a.config.Sessions.Get(r.Context(), t.SID())
 	if err == nil && s.Subject == sub {
-		err = a.config.Sessions.End(r.Context(), t.SID(), refresh.Logout)
-		a.event(r, slog.LevelInfo, "session replaced by a login", "sub", sub, "sid", t.SID())
+		if err = a.config.Sessions.End(r.Context(), t.SID(), refresh.Logout); err == nil {
+			a.event(r, slog.LevelInfo, "session replaced by a login", "sub", sub, "sid", t.SID())
+		}
 	}
 	if err != nil && !errors.Is(err, refresh.ErrExpired) && !errors.Is(err, refresh.ErrEnded) {
 		a.config.Logger.WarnContext(r.Context(), "the session that a login replaces did not end", "request_id", requestIDOf(r), "error", err)

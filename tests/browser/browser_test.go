@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/tests/nodetest"
 )
 
 var (
@@ -50,7 +51,7 @@ const shortClients = `clients:
 func TestTabs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shortClients)
-	runNode(t, "tabs.mjs", *tabsFor+time.Minute, w.environ("TABS_FOR="+tabsFor.String())...)
+	nodetest.Run(t, "tabs.mjs", *tabsFor+time.Minute, w.environ("TABS_FOR="+tabsFor.String())...)
 	w.soundChains(t)
 	if n := strings.Count(w.program.log.String(), "refresh token reused"); n != 0 {
 		t.Errorf("%d reuse alarms, and nobody was a thief", n)
@@ -64,7 +65,7 @@ func TestTabs(t *testing.T) {
 func TestHostilePages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shortClients)
-	runNode(t, "hostile.mjs", time.Minute, w.environ()...)
+	nodetest.Run(t, "hostile.mjs", time.Minute, w.environ()...)
 	w.soundChains(t)
 	asked := 0
 	for _, e := range w.exchanges() {
@@ -94,7 +95,7 @@ func TestPage(t *testing.T) {
 		folder, err = filepath.Abs("../../docs/screenshots")
 		must(t, err)
 	}
-	runNode(t, "page.mjs", 2*time.Minute, w.environ("SCREENSHOTS="+folder)...)
+	nodetest.Run(t, "page.mjs", 2*time.Minute, w.environ("SCREENSHOTS="+folder)...)
 	if n := strings.Count(w.program.log.String(), "refresh token reused"); n != 2 {
 		t.Errorf("%d reuse alarms, want 2: the thief is caught, and so is the phone that comes second", n)
 	}

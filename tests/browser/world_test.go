@@ -22,6 +22,7 @@ import (
 	"testing"
 
 	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/tests/nodetest"
 )
 
 // The hosts, all of which are this machine.
@@ -29,6 +30,8 @@ const (
 	authHost = "auth.example.test" // the service
 	appHost  = "app.example.test"  // an application of another origin, but the same site
 )
+
+const chromium = "/usr/bin/chromium"
 
 // world is a deployment, its neighbours, and what went over the wire.
 type world struct {
@@ -53,7 +56,7 @@ type exchange struct {
 // application's origin, or empty for the built-in clients.
 func newWorld(t *testing.T, clients string) *world {
 	t.Helper()
-	needBrowser(t)
+	nodetest.Need(t, chromium, "node_modules/playwright-core")
 	w := &world{redis: redistest.Redis(t)}
 
 	front := httptest.NewUnstartedServer(nil)
@@ -96,7 +99,7 @@ func newWorld(t *testing.T, clients string) *world {
 func (w *world) origin(host string) string { return "https://" + host + ":" + w.port }
 
 func (w *world) environ(more ...string) []string {
-	return append(more, "PORT="+w.port, "CONTROL="+w.control, "USERNAME="+username, "PASSWORD="+password)
+	return append(more, "CHROMIUM="+chromium, "PORT="+w.port, "CONTROL="+w.control, "USERNAME="+username, "PASSWORD="+password)
 }
 
 // proxy is what stands in front of the service, and writes down what passes.
