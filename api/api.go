@@ -33,6 +33,7 @@ import (
 	"github.com/authapi/authapi"
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/tokens"
 	"github.com/authapi/authapi/users"
 	"github.com/authapi/authapi/verify"
@@ -45,7 +46,7 @@ type Keys interface {
 }
 
 // Config is what the API is made of. All fields are needed but Username,
-// SetAccountRoles, Revocations, TrustedProxies, Page, Docs, Admit and Logger.
+// SetAccountRoles, Throttle, Revocations, TrustedProxies, Page, Docs, Admit and Logger.
 type Config struct {
 	// Issuer is the URL that access tokens name, and under which clients find
 	// the routes. Audience is whom access tokens are for.
@@ -61,6 +62,9 @@ type Config struct {
 	// SetAccountRoles changes the roles of a subject's account. It does nothing
 	// for a subject that has no account here.
 	SetAccountRoles func(ctx context.Context, sub string, roles []string) error
+	// Throttle says how often a password may be tried. nil: as often as anybody
+	// likes.
+	Throttle *throttle.Throttle
 	// Revocations serves /revocations to clients that may follow. A relay is
 	// one. nil: nobody may.
 	Revocations http.Handler

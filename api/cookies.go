@@ -137,21 +137,21 @@ func (a *API) fromPage(r *http.Request, c Client) error {
 // setCookie hands a refresh token out in the client's cookie, for as long as it
 // can be used.
 func (a *API) setCookie(w http.ResponseWriter, c Client, token string, seconds int64) {
-	http.SetCookie(w, a.cookie(c, token, int(seconds)))
+	http.SetCookie(w, cookie(c.cookieName(), token, int(seconds)))
 }
 
 // clearCookie makes the browser forget it.
 func (a *API) clearCookie(w http.ResponseWriter, c Client) {
-	http.SetCookie(w, a.cookie(c, "", -1))
+	http.SetCookie(w, cookie(c.cookieName(), "", -1))
 }
 
-func (a *API) cookie(c Client, value string, maxAge int) *http.Cookie {
+func cookie(name, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
-		Name: c.cookieName(), Value: value, Path: "/", MaxAge: maxAge,
+		Name: name, Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		// Only a name that says so can do without: over plain http, on loopback,
 		// some browsers would drop a secure one.
-		Secure: strings.HasPrefix(c.cookieName(), hostPrefix),
+		Secure: strings.HasPrefix(name, hostPrefix),
 	}
 }
 

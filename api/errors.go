@@ -10,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/tokens"
 	"github.com/authapi/authapi/users"
 )
@@ -78,6 +79,7 @@ var refusals = []struct {
 	{refresh.ErrScope, *errScope},
 	{users.ErrBusy, *errUnavailable},
 	{refresh.ErrOften, problem{status: http.StatusTooManyRequests, code: "slow_down", description: "this refresh was repeated too often", retryAfter: 1}},
+	{refresh.ErrLimit, problem{status: http.StatusTooManyRequests, code: "slow_down", description: "this session is refreshed too often", retryAfter: 1}},
 	{tokens.ErrInvalid, problem{status: http.StatusUnauthorized, code: "invalid_token", description: "the access token is not valid"}},
 }
 
@@ -85,6 +87,10 @@ func problemOf(err error) (p problem, known bool) {
 	var own *problem
 	if errors.As(err, &own) {
 		return *own, true
+	}
+	var used *throttle.Refusal
+	if errors.As(err, &used) {
+		return tooMany(used), true
 	}
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {

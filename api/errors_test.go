@@ -52,6 +52,7 @@ var verdicts = map[string]verdict{
 	"refresh.ErrScope":   {refresh.ErrScope, 400, "invalid_scope", ""},
 	"refresh.ErrGuard":   {refresh.ErrGuard, 401, "invalid_grant", ""},
 	"refresh.ErrOften":   {refresh.ErrOften, 429, "slow_down", ""},
+	"refresh.ErrLimit":   {refresh.ErrLimit, 429, "slow_down", ""},
 	"refresh.ErrClock":   {refresh.ErrClock, 503, "temporarily_unavailable", ""},
 	"refresh.ErrReply":   {refresh.ErrReply, 503, "temporarily_unavailable", ""},
 

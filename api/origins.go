@@ -51,7 +51,7 @@ func (a *API) cors(next http.Handler) http.Handler {
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return all[origin] },
 		AllowedMethods:  []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:  []string{"Authorization", "Content-Type", "Idempotency-Key", pageHeader},
-		ExposedHeaders:  []string{"X-Request-Id", "Retry-After", "WWW-Authenticate"},
+		ExposedHeaders:  []string{"X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"},
 		MaxAge:          600,
 	}
 	bare := cors.Handler(options)(next)

@@ -27,17 +27,17 @@ func (a *API) startSession(w http.ResponseWriter, r *http.Request) {
 	client, err := a.allowed(r, mayStart)
 	var login refresh.Login
 	if err == nil {
-		login, err = readLogin(r, client)
+		login, err = readOwnLogin(r, client)
 	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.start(w, r, a.config.Keys.Signer(), "session started by client", login)
+	a.start(w, r, a.config.Keys.Signer(), beginning{event: "session started by client", login: login})
 }
 
-// readLogin reads what a client says of a user whom it has authenticated.
-func readLogin(r *http.Request, client Client) (refresh.Login, error) {
+// readOwnLogin reads what a client says of a user whom it has authenticated.
+func readOwnLogin(r *http.Request, client Client) (refresh.Login, error) {
 	var sub, scope, device, authTime string
 	var roles, amr []string
 	fields := []field{

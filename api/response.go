@@ -28,12 +28,13 @@ type tokenResponse struct {
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 	SessionExpiresIn int64  `json:"session_expires_in"`
 	Scope            string `json:"scope"`
+	DeviceKey        string `json:"device_key,omitempty"` // of a login; not if it is in a cookie
 }
 
 // writeGrant signs the access token that a grant allows and hands both tokens
-// out. The signer was fetched before the grant was made: a grant that nobody
+// out, and the device key if there is one. The signer was fetched before the grant was made: a grant that nobody
 // can sign would spend the client's refresh token for nothing.
-func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, g *refresh.Grant) {
+func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, g *refresh.Grant, deviceKey string) {
 	s := &g.Session
 	scope := a.granted(g.Scope, s.ClientID)
 	access, err := signer.Sign(tokens.Claims{
@@ -66,9 +67,13 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 		RefreshExpiresIn: secondsUntil(g.Now, s.ExpiresAt()),
 		SessionExpiresIn: secondsUntil(g.Now, s.EndsAt),
 		Scope:            scope,
+		DeviceKey:        deviceKey,
 	}
 	if s.Policy.Transport == refresh.Cookie {
-		response.RefreshToken = ""
+		response.RefreshToken, response.DeviceKey = "", ""
+		if deviceKey != "" {
+			a.setDeviceCookie(w, a.config.Clients[s.ClientID], deviceKey)
+		}
 		// The browser has what is unchanged. An answer that comes late would put it
 		// over a newer one.
 		if !g.Unchanged {

@@ -8,79 +8,9 @@ import (
 	"strings"
 
 	"github.com/authapi/authapi/refresh"
-	"github.com/authapi/authapi/tokens"
-	"github.com/authapi/authapi/users"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/verify"
 )
-
-// login starts a session for a user with a password.
-func (a *API) login(w http.ResponseWriter, r *http.Request) {
-	var username, password, device string
-	var from credentials
-	var client Client
-	err := readJSON(r,
-		field{"username", &username, users.MaxUsername, true},
-		field{"password", &password, users.MaxPassword, true},
-		field{"device", &device, refresh.MaxDevice, false},
-		clientField(&from.id),
-	)
-	if err == nil {
-		if !hasBasic(r) && from.id == "" {
-			from.id = DefaultClient
-			if _, exists := a.config.Clients[DefaultClient]; !exists {
-				err = errNoClient
-			}
-		}
-	}
-	if err == nil {
-		client, err = a.sessionClient(r, from)
-	}
-	if err == nil && client.inCookie() {
-		err = a.fromPage(r, client)
-	}
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	signer := a.config.Keys.Signer()
-	who, err := a.config.Users.Authenticate(r.Context(), username, password)
-	if err != nil {
-		if errors.Is(err, users.ErrCredentials) {
-			a.event(r, slog.LevelInfo, "login refused", "client_id", client.ID)
-		}
-		a.fail(w, r, err)
-		return
-	}
-	a.start(w, r, signer, "login", refresh.Login{
-		Subject:  who.Subject,
-		ClientID: client.ID,
-		Roles:    who.Roles,
-		Scope:    strings.Join(client.Scopes, " "),
-		AMR:      who.AMR,
-		Device:   device,
-		Guard:    refresh.Guard(who.Guard),
-	})
-}
-
-// start begins a session for a user who has been authenticated. The log calls it
-// by the event's name.
-func (a *API) start(w http.ResponseWriter, r *http.Request, signer *tokens.SigningKey, event string, l refresh.Login) {
-	g, err := a.config.Sessions.Create(r.Context(), l)
-	if errors.Is(err, refresh.ErrEnded) {
-		// By a logout of all devices, while the script ran a second time
-		// because its reply was lost. Nothing is wrong with the password.
-		err = fmt.Errorf("%w: %w", errUnavailable, err)
-	}
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	a.event(r, slog.LevelInfo, event, "sub", l.Subject, "sid", g.Session.SID, "client_id", l.ClientID)
-	if client := a.config.Clients[l.ClientID]; client.inCookie() {
-		a.endReplaced(r, client, l.Subject)
-	}
-	a.writeGrant(w, r, signer, g)
-}
 
 // refresh exchanges a refresh token for its successor.
 func (a *API) refresh(w http.ResponseWriter, r *http.Request) {
@@ -132,6 +62,13 @@ func (a *API) rotate(w http.ResponseWriter, r *http.Request, client Client, toke
 		Scope:     strings.Join(words, " "),
 		RetryKey:  key,
 	})
+	switch {
+	case errors.Is(err, refresh.ErrToken):
+		err = a.failedToken(r, err)
+	case errors.Is(err, refresh.ErrLimit):
+		limit := throttle.Rate(a.config.Sessions.Limit())
+		showBudgets(w, []throttle.Budget{{Name: "session", Rate: limit, Full: limit.Per}})
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
@@ -140,7 +77,7 @@ func (a *API) rotate(w http.ResponseWriter, r *http.Request, client Client, toke
 		a.event(r, aheadLevel(g.Ahead), "refresh token is newer than Redis, session healed",
 			"sid", g.Session.SID, "sub", g.Session.Subject, "ahead", g.Ahead)
 	}
-	a.writeGrant(w, r, signer, g)
+	a.writeGrant(w, r, signer, g, "")
 }
 
 // aheadLevel: a failover loses a rotation or two of a session. More than three

@@ -105,6 +105,9 @@ var (
 	// ErrOften means that the same rotation was repeated too often inside its
 	// window. Nothing was changed; the client should wait.
 	ErrOften = errors.New("refresh: repeated too often")
+	// ErrLimit means that the session is refreshed more often than the store's
+	// [Limit] allows. Nothing was changed; the client should wait.
+	ErrLimit = errors.New("refresh: refreshed too often")
 	// ErrGuard means that the account changed while the user logged in.
 	ErrGuard = errors.New("refresh: account changed during login")
 )

@@ -8,6 +8,8 @@
 -- ARGV[4]  the hash of the request's retry key
 -- ARGV[5]  "1" if the client sent that key, "" if the service made it up
 -- ARGV[6]  the scope that the access token should have, "" for the session's
+-- ARGV[7]  the time (ms) in which one more grant is allowed, "0" for no limit
+-- ARGV[8]  how many grants may come at once
 --
 -- Reply    KEYS[1], ARGV[1], verdict, now (ms), how many generations the token
 --          was ahead of the session, the session's fields
@@ -69,14 +71,37 @@ local in_window = age >= 0 and age < tonumber(s.w)
 local cookie = s.t == 'c'
 local keys = s.k or ''
 
+-- The limit on grants is kept as the time when it will be full again. It is a
+-- distance from the last rotation: a number that small costs the session little.
+-- Only what would be granted is limited: a replay is noticed however many there
+-- are of it.
+local interval, burst = tonumber(ARGV[7]), tonumber(ARGV[8])
+local full = rotated + tonumber(s.q or 0)
+-- Nobody waits longer than it takes to fill, whatever the clock does.
+full = math.min(math.max(full, now), now + interval * burst) + interval
+local over = interval > 0 and full > now + interval * burst
+
+local function same()
+  if over then
+    return answer('limit')
+  end
+  if interval > 0 then
+    redis.call('HSET', KEYS[1], 'q', full - rotated)
+  end
+  return answer('same')
+end
+
 -- Reloads and many tabs share a cookie: one rotation a window is enough.
 if ahead == 0 and cookie and in_window then
-  return answer('same')
+  return same()
 end
 
 -- Ahead means that Redis came back older than its clients. The token is
 -- genuine, so the session has been where it says.
 if ahead >= 0 then
+  if over then
+    return answer('limit')
+  end
   local granted = math.min(math.floor(now / 1000) + s.l, tonumber(s.a))
   redis.call('HDEL', KEYS[1], 'n')
   redis.call('HSET', KEYS[1],
@@ -84,6 +109,9 @@ if ahead >= 0 then
     'r', now,
     'k', ARGV[4] .. string.sub(keys, 1, 24),
     'x', math.max(tonumber(s.x), granted))
+  if interval > 0 then
+    redis.call('HSET', KEYS[1], 'q', full - now)
+  end
   redis.call('PEXPIREAT', KEYS[1], lives_until(now))
   return answer('rotated')
 end
@@ -93,15 +121,17 @@ if ahead == -1 then
   if string.sub(keys, 1, 8) == ARGV[4] then
     -- The rotation may have been cut off just before this.
     redis.call('PEXPIREAT', KEYS[1], lives_until(rotated))
-    return answer('same')
+    return same()
   end
   -- Several tabs at once, or a client that cannot name its retries.
   if in_window and (cookie or ARGV[5] == '') then
     if tonumber(s.n or 0) >= 8 then
       return answer('often')
     end
-    redis.call('HINCRBY', KEYS[1], 'n', 1)
-    return answer('same')
+    if not over then
+      redis.call('HINCRBY', KEYS[1], 'n', 1)
+    end
+    return same()
   end
   -- Redis's clock went back. Whether the window is open cannot be told, and
   -- guessing would either end a good session or never close the window.

@@ -34,7 +34,8 @@ const (
 	fieldWhy        = "why"
 
 	// Known to the scripts alone: "k", the hashes of the last four retry
-	// keys; "n", repeats inside the window.
+	// keys; "n", repeats inside the window; "q", when the limit on refreshes
+	// will be full again, in ms after the last rotation.
 )
 
 // Bounds of what a session holds, in bytes. Roles, AMR and scope count joined

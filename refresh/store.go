@@ -56,9 +56,27 @@ type Options struct {
 	// Secrets are the deployment's, at least 32 random bytes each. The first
 	// makes tokens, all recognise them.
 	Secrets [][]byte
+	// Limit is how often a session may be refreshed, retries included. The zero
+	// Limit: as often as it likes.
+	Limit Limit
 	// Policy returns a client's present policy, false for an unknown client.
 	// A refreshed session that carries an older one is given it.
 	Policy func(clientID string) (Policy, bool)
+}
+
+// Limit is N in any time Per. All N may come at once, and one more each time that
+// an Nth part of Per has passed.
+type Limit struct {
+	N   int
+	Per time.Duration
+}
+
+// interval is the time in which one comes back, in ms.
+func (l Limit) interval() int64 {
+	if l.N < 1 {
+		return 0
+	}
+	return (l.Per / time.Duration(l.N)).Milliseconds()
 }
 
 // Store is the sessions in one Redis, under one prefix. It is safe for
@@ -72,6 +90,7 @@ type Store struct {
 	keys   partition.Keys
 	codec  *codec
 	deny   *denylist.List
+	limit  Limit
 	policy func(string) (Policy, bool)
 }
 
@@ -89,9 +108,13 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 		keys:   partition.Keys{Prefix: o.Prefix},
 		codec:  codec,
 		deny:   denylist.New(c, o.Prefix),
+		limit:  o.Limit,
 		policy: o.Policy,
 	}, nil
 }
+
+// Limit returns how often a session may be refreshed.
+func (st *Store) Limit() Limit { return st.limit }
 
 // Parse tells whether a text is a refresh token that this service made. It
 // asks nobody; anything else than a token is [ErrToken].
@@ -225,7 +248,7 @@ type Presented struct {
 // Rotate exchanges a refresh token for its successor, in one round trip.
 //
 // The refusals are [ErrToken], for which Redis is not asked, [ErrExpired],
-// [ErrEnded], [ErrReused], [ErrLate], [ErrClient], [ErrScope] and [ErrOften]. Any other
+// [ErrEnded], [ErrReused], [ErrLate], [ErrClient], [ErrScope], [ErrOften] and [ErrLimit]. Any other
 // error means that it is not known whether the token was rotated. Asking again
 // with the same retry key then yields the successor, whether it was or not.
 func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
@@ -248,6 +271,7 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	a, err := parseAnswer(rotateScript.Run(
 		ctx, st.client, keys,
 		token.generation, string(r.Transport), r.ClientID, retryHash(key, token.generation), sent, r.Scope,
+		st.limit.interval(), st.limit.N,
 	), keys[0], token.generation)
 	if err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
@@ -266,6 +290,8 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		return nil, ErrScope
 	case "often":
 		return nil, ErrOften
+	case "limit":
+		return nil, ErrLimit
 	case "clock":
 		return nil, ErrClock
 	case "late":

@@ -14,6 +14,7 @@ import (
 
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/throttle"
 )
 
 // config is what an operator decides, and the comments are their manual. Each
@@ -88,6 +89,22 @@ type config struct {
 	// is believed, and what others say there is not. Default: nobody. Refused
 	// without a Redis URL.
 	trustedProxies []netip.Prefix
+
+	// AUTHAPI_LIMIT_ACCOUNT, --limit-account: how often the password of an
+	// account may be tried from devices that nobody knows, all together, and from
+	// each device that is known: as a number and a time, or off. In a day it is
+	// ten times as many. Tries that succeed do not count. Default 10/15m.
+	accountLimit throttle.Rate
+
+	// AUTHAPI_LIMIT_ADDRESS, --limit-address: likewise from one IPv4 address or
+	// one 64-bit network of IPv6; a 48-bit network may ten times as often. The
+	// same number of invented refresh tokens is refused with 401 before it is
+	// 429. Default 60/1m.
+	addressLimit throttle.Rate
+
+	// AUTHAPI_LIMIT_REFRESH, --limit-refresh: how often one session may be
+	// refreshed, repeated answers included. Default 300/5m.
+	refreshLimit throttle.Rate
 
 	// AUTHAPI_PAGE, --page: on or off: whether to serve the page at /, where a
 	// person can log in and watch tokens and sessions. Default off, and on in the
@@ -274,6 +291,9 @@ func (c config) LogValue() slog.Value {
 		slog.Int("verifier_secrets", len(c.verifierSecrets)),
 		slog.Any("trusted_proxies", c.trustedProxies),
 		slog.Any("clients", slices.Sorted(maps.Keys(c.clients))),
+		slog.String("limit_account", c.accountLimit.String()),
+		slog.String("limit_address", c.addressLimit.String()),
+		slog.String("limit_refresh", c.refreshLimit.String()),
 		slog.Bool("page", c.page),
 		slog.String("signing_algorithm", c.signingAlgorithm),
 		slog.String("key_rotation", c.keyRotation.String()),

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/authapi/authapi/throttle"
 )
 
 // setting is one row of the table from which variables, flags and the help
@@ -76,6 +78,21 @@ func settings() []setting {
 			env: "AUTHAPI_TRUSTED_PROXIES", arg: "cidr[,cidr...]", def: "none", production: true,
 			doc:  "Whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody's otherwise.",
 			read: (*config).readTrustedProxies,
+		},
+		{
+			env: "AUTHAPI_LIMIT_ACCOUNT", arg: "n/duration|off", def: throttle.DefaultAccount.String(), fixed: true,
+			doc:  "How often an account's password may be tried, and refused, from devices that nobody knows, and from each that is known.",
+			read: func(c *config, v string) error { return readRate(&c.accountLimit, v) },
+		},
+		{
+			env: "AUTHAPI_LIMIT_ADDRESS", arg: "n/duration|off", def: throttle.DefaultAddress.String(), fixed: true,
+			doc:  "How often one address (of IPv6: 64-bit network) may try passwords, and be refused.",
+			read: func(c *config, v string) error { return readRate(&c.addressLimit, v) },
+		},
+		{
+			env: "AUTHAPI_LIMIT_REFRESH", arg: "n/duration|off", def: "300/5m", fixed: true,
+			doc:  "How often one session may be refreshed.",
+			read: func(c *config, v string) error { return readRate(&c.refreshLimit, v) },
 		},
 		{
 			env: "AUTHAPI_PAGE", arg: "on|off", def: "off; on in the demo",

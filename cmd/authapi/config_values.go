@@ -15,6 +15,7 @@ import (
 
 	"github.com/authapi/authapi/api/clientsfile"
 	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/tokens"
 )
 
@@ -131,6 +132,11 @@ func (c *config) readTrustedProxies(v string) error {
 		c.trustedProxies = append(c.trustedProxies, prefix)
 	}
 	return nil
+}
+
+func readRate(into *throttle.Rate, v string) (err error) {
+	*into, err = throttle.ParseRate(v)
+	return err
 }
 
 func (c *config) readPage(v string) error {

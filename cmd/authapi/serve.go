@@ -106,6 +106,7 @@ func serve(ctx context.Context, p program) error {
 		Users:           s.users,
 		Username:        s.users.Username,
 		SetAccountRoles: s.users.SetRolesOf,
+		Throttle:        s.throttle,
 		Revocations:     revocations,
 		TrustedProxies:  c.trustedProxies,
 		Page:            page,

@@ -12,6 +12,7 @@ import (
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/users"
 )
 
@@ -22,13 +23,24 @@ type stores struct {
 	sessions *refresh.Store
 	denied   *denylist.List
 	users    *users.Directory
+	throttle *throttle.Throttle
 }
 
 func newStores(c config, client redis.UniversalClient) (stores, error) {
 	sessions, err := refresh.New(client, refresh.Options{
 		Prefix:  c.redisPrefix,
 		Secrets: c.secrets,
+		Limit:   refresh.Limit(c.refreshLimit),
 		Policy:  c.clients.Policy,
+	})
+	if err != nil {
+		return stores{}, err
+	}
+	tries, err := throttle.New(client, throttle.Options{
+		Prefix:  c.redisPrefix,
+		Secrets: c.secrets,
+		Account: c.accountLimit,
+		Address: c.addressLimit,
 	})
 	if err != nil {
 		return stores{}, err
@@ -39,6 +51,7 @@ func newStores(c config, client redis.UniversalClient) (stores, error) {
 		sessions: sessions,
 		denied:   denylist.New(client, c.redisPrefix),
 		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
+		throttle: tries,
 	}, nil
 }
 

@@ -30,6 +30,10 @@ func (k Keys) Feed(p ID) string { return k.in(p) + "feed" }
 // feed, or would have.
 func (k Keys) Beat(p ID) string { return k.in(p) + "beat" }
 
+// Tries names the string that counts tries, of an account or an address for
+// example, by a hash of what is counted.
+func (k Keys) Tries(p ID, id string) string { return k.in(p) + "tries:" + id }
+
 // Keyring names the sealed signing keys, which belong to no partition.
 func (k Keys) Keyring() string { return k.Prefix + ":keyring" }
 

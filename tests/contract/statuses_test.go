@@ -16,6 +16,7 @@ import (
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/tests/service"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/tokens"
 )
 
@@ -251,6 +252,10 @@ func sessions(t *testing.T, v *service.Service, ask func(...question)) {
 		question{login(service.Username, service.Password), 200, ""},
 		question{login(service.Username, service.Password+"x"), 401, "invalid_grant"},
 	)
+	for range throttle.DefaultAccount.N { // as many are refused, and no more are looked at
+		ask(question{login("nobody", service.Password), 401, "invalid_grant"})
+	}
+	ask(question{login("nobody", service.Password), 429, "slow_down"})
 	access, refresh := tokensOf(t, v)
 	ask(
 		question{service.RefreshRequest(refresh, ""), 200, ""},

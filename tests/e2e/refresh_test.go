@@ -33,7 +33,7 @@ func forgeries(token string) []string {
 
 func TestForgedRefreshTokens(t *testing.T) {
 	each(t, func(t *testing.T, s *redistest.Server) {
-		v := service.Start(t, s)
+		v := service.Start(t, s, unlimited)
 		login := v.Login().OK(t)
 
 		// A token of another deployment is as good as any random text.

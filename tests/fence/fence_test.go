@@ -39,14 +39,15 @@ func TestArrows(t *testing.T) {
 		"refresh":             {"denylist", "internal/partition", "internal/script", "internal/secret", "tokens"},
 		"keyring":             {"internal/partition", "internal/script", "internal/secret", "tokens"},
 		"users":               {"internal/partition", "internal/script"},
+		"throttle":            {"internal/partition", "internal/script", "internal/secret"},
 		"internal/wire":       {"internal/partition"},
 		"relay":               {"internal/partition", "internal/wire"},
 		"verify":              {"internal/partition", "internal/strictjson", "internal/wire", "tokens"},
 		"authtest":            {"internal/partition", "relay", "tokens", "verify"},
 		"examples/notes":      {"verify"},
-		"api":                 {"", "denylist", "internal/strictjson", "refresh", "tokens", "users", "verify"},
+		"api":                 {"", "denylist", "internal/strictjson", "refresh", "throttle", "tokens", "users", "verify"},
 		"api/clientsfile":     {"api", "internal/spelling", "refresh"},
-		"cmd/authapi":         {"api", "denylist", "api/clientsfile", "internal/redisconn", "internal/spelling", "keyring", "refresh", "relay", "tokens", "users", "web"},
+		"cmd/authapi":         {"api", "denylist", "api/clientsfile", "internal/redisconn", "internal/spelling", "keyring", "refresh", "relay", "throttle", "tokens", "users", "web"},
 		"web":                 {},
 	}
 	for _, line := range strings.Split(strings.Join(goList(t, "-f", `{{.ImportPath}}={{join .Imports ","}}`, module+"/..."), "\n"), "\n") {

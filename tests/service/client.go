@@ -73,6 +73,7 @@ type Tokens struct {
 	ExpiresIn        int64  `json:"expires_in"`
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 	SessionExpiresIn int64  `json:"session_expires_in"`
+	DeviceKey        string `json:"device_key"`
 }
 
 // Me is what GET /me says.

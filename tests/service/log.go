@@ -77,7 +77,7 @@ func (l *Log) Secrets() []string {
 
 // tokens looks for what every token begins with, in case one was never seen by
 // the client. The second is {"alg": in base64.
-var tokens = regexp.MustCompile(`authapi_rt_|eyJhbGci`)
+var tokens = regexp.MustCompile(`authapi_(rt|dk)_|eyJhbGci`)
 
 // Leaks returns what the log must not hold and does.
 func (l *Log) Leaks() []string {

@@ -41,6 +41,7 @@ import (
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/relay"
+	"github.com/authapi/authapi/throttle"
 	"github.com/authapi/authapi/users"
 )
 
@@ -200,6 +201,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	}
 	v.Sessions, err = refresh.New(o.redis, refresh.Options{
 		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy,
+		Limit: refresh.Limit{N: 300, Per: 5 * time.Minute},
 	})
 	must(err)
 	v.Denylist = denylist.New(o.redis, s.Prefix)
@@ -207,6 +209,10 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	must(err)
 	v.Relay = relay.New(v.Denylist, relay.Options{})
 	v.Users = users.NewDirectory(o.redis, s.Prefix, users.NewHasher())
+	tries, err := throttle.New(o.redis, throttle.Options{
+		Prefix: s.Prefix, Secrets: o.secrets, Account: throttle.DefaultAccount, Address: throttle.DefaultAddress,
+	})
+	must(err)
 	account, err := v.Users.Get(ctx, Username) // a second instance meets the first one's
 	if errors.Is(err, users.ErrUnknownUser) {
 		account, err = v.addUser(ctx, Username, Password, "editor")
@@ -224,6 +230,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 		Users:           v.Users,
 		Username:        v.Users.Username,
 		SetAccountRoles: v.Users.SetRolesOf,
+		Throttle:        tries,
 		Revocations:     v.Relay,
 		Ready:           func(ctx context.Context) error { return o.redis.Ping(ctx).Err() },
 		Logger:          slog.New(slog.NewJSONHandler(v.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
