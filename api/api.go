@@ -94,6 +94,7 @@ type API struct {
 	// cookieOwners are the clients whose refresh tokens lie in cookies, by the
 	// cookie's name.
 	cookieOwners map[string]string
+	logins       chan struct{} // one for each that is under way
 	router       *chi.Mux
 	draining     atomic.Bool
 }
@@ -101,6 +102,10 @@ type API struct {
 // storageBudget bounds what a request may spend on Redis and on waiting for a
 // place to hash. Whatever hangs, the client hears of it within two seconds.
 const storageBudget = 1500 * time.Millisecond
+
+// maxLogins is how many logins may be under way. Hashing two or more at a time, as
+// many as that are done within a second.
+const maxLogins = 64
 
 // New makes the API, or says what the configuration lacks.
 func New(c Config) (*API, error) {
@@ -120,7 +125,7 @@ func New(c Config) (*API, error) {
 	if err := c.Clients.checkCookies(issuer); err != nil {
 		return nil, err
 	}
-	a := &API{config: c, origin: issuer.Scheme + "://" + issuer.Host, base: strings.TrimSuffix(issuer.Path, "/"), cookieOwners: map[string]string{}}
+	a := &API{config: c, origin: issuer.Scheme + "://" + issuer.Host, base: strings.TrimSuffix(issuer.Path, "/"), cookieOwners: map[string]string{}, logins: make(chan struct{}, maxLogins)}
 	for id, client := range c.Clients {
 		if client.inCookie() {
 			a.cookieOwners[client.cookieName()] = id

@@ -20,7 +20,16 @@ import (
 //
 // The try is taken before the password is hashed, and given back if it was right
 // or was not checked: only wrong passwords count in the end.
+//
+// When more logins are under way than will be served in time, further ones cost
+// nothing but their answer: not even Redis is asked.
 func (a *API) authenticateUser(w http.ResponseWriter, r *http.Request, in loginRequest) (users.Identity, error) {
+	select {
+	case a.logins <- struct{}{}:
+		defer func() { <-a.logins }()
+	default:
+		return users.Identity{}, users.ErrBusy
+	}
 	if a.config.Throttle == nil {
 		return a.checkPassword(r, in)
 	}

@@ -131,14 +131,28 @@ func (h *Hasher) Verify(ctx context.Context, stored, password string) (bool, err
 	return subtle.ConstantTimeCompare(hash, p.hash) == 1 && known, nil
 }
 
-// run hashes in the caller's goroutine, so that nobody can return, and let the
-// next one in, while the work goes on.
-func (h *Hasher) run(ctx context.Context, password string, salt []byte, c cost, size uint32) ([]byte, error) {
+// run does not return before the work is done, so that nobody can let the next one
+// in while it goes on.
+//
+// The work has a thread of its own, which the kernel lets run only when nothing
+// else of this process wants to: a refresh takes a hundredth of the time of a
+// hashing, and should not stand behind it.
+func (h *Hasher) run(ctx context.Context, password string, salt []byte, c cost, size uint32) (hash []byte, err error) {
 	if err := h.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { <-h.permits }()
-	return h.derive([]byte(password), salt, c, size), nil
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// Never unlocked: a thread that has given way cannot take that back, and so
+		// ends with the goroutine.
+		runtime.LockOSThread()
+		giveWay()
+		hash = h.derive([]byte(password), salt, c, size)
+	}()
+	<-done
+	return hash, nil
 }
 
 func (h *Hasher) acquire(ctx context.Context) error {

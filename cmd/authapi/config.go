@@ -90,6 +90,11 @@ type config struct {
 	// without a Redis URL.
 	trustedProxies []netip.Prefix
 
+	// AUTHAPI_CONNECTIONS, --connections: how many connections there may be at
+	// once, 16 to 1000000. One address may have an eighth of them, trusted proxies
+	// all. Each takes about 10 KiB and a file descriptor. Default 4096.
+	connections int
+
 	// AUTHAPI_LIMIT_ACCOUNT, --limit-account: how often the password of an
 	// account may be tried from devices that nobody knows, all together, and from
 	// each device that is known: as a number and a time, or off. In a day it is
@@ -291,6 +296,7 @@ func (c config) LogValue() slog.Value {
 		slog.Int("verifier_secrets", len(c.verifierSecrets)),
 		slog.Any("trusted_proxies", c.trustedProxies),
 		slog.Any("clients", slices.Sorted(maps.Keys(c.clients))),
+		slog.Int("connections", c.connections),
 		slog.String("limit_account", c.accountLimit.String()),
 		slog.String("limit_address", c.addressLimit.String()),
 		slog.String("limit_refresh", c.refreshLimit.String()),

@@ -80,6 +80,11 @@ func settings() []setting {
 			read: (*config).readTrustedProxies,
 		},
 		{
+			env: "AUTHAPI_CONNECTIONS", arg: "number", def: "4096", fixed: true,
+			doc:  "How many connections there may be at once, 16 to 1000000; from one address an eighth.",
+			read: (*config).readConnections,
+		},
+		{
 			env: "AUTHAPI_LIMIT_ACCOUNT", arg: "n/duration|off", def: throttle.DefaultAccount.String(), fixed: true,
 			doc:  "How often an account's password may be tried, and refused, from devices that nobody knows, and from each that is known.",
 			read: func(c *config, v string) error { return readRate(&c.accountLimit, v) },

@@ -134,6 +134,15 @@ func (c *config) readTrustedProxies(v string) error {
 	return nil
 }
 
+func (c *config) readConnections(v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 16 || n > 1_000_000 {
+		return fmt.Errorf("%q is not a number from 16 to 1000000", v)
+	}
+	c.connections = n
+	return nil
+}
+
 func readRate(into *throttle.Rate, v string) (err error) {
 	*into, err = throttle.ParseRate(v)
 	return err

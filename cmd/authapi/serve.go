@@ -128,7 +128,7 @@ func serve(ctx context.Context, p program) error {
 	if c.embedded {
 		greet(p.stdout, c.issuer)
 	}
-	return serveHTTP(ctx, listener, a, revocations, c.drain, logger)
+	return serveHTTP(ctx, limitConnections(listener, c.connections, c.trustedProxies), a, revocations, c.drain, logger)
 }
 
 // Signing keys are looked at often: an instance that holds other keys than the
@@ -227,9 +227,10 @@ func (w *watch) err() error {
 // serveHTTP serves until ctx ends, then drains: first /readyz says no while
 // everything still works, so that load balancers look elsewhere; then the
 // listener closes and the requests under way are finished.
-func serveHTTP(ctx context.Context, l net.Listener, a *api.API, revocations *relay.Relay, drain time.Duration, logger *slog.Logger) error {
+func serveHTTP(ctx context.Context, l *connections, a *api.API, revocations *relay.Relay, drain time.Duration, logger *slog.Logger) error {
 	server := &http.Server{
-		Handler: a,
+		Handler:   a,
+		ConnState: l.watch,
 		// Against clients that send, or read, a byte a minute.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,

@@ -275,7 +275,7 @@ func TestRepeatedRefreshesAreLimited(t *testing.T) {
 		passed := 0
 		began := time.Now()
 		for range 330 {
-			if a, err := v.Raw(service.RefreshRequest(token, "one key")); err == nil && a.Status == 200 {
+			if a, err := v.Raw(service.RefreshRequest(token, "one key")); err == nil && a.Status != 429 {
 				passed++
 			}
 		}

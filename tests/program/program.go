@@ -1,0 +1,173 @@
+// Package program starts the program itself, as a process, for tests that look at
+// it from outside: at its sockets, its memory, its end.
+//
+// Call [Start] with the Redis it should use and further settings; [Program.AddUser]
+// adds somebody who may log in, and [Program.Command] runs a subcommand. The binary
+// is built once for a test process, and removed by [Main], which the package's
+// TestMain must call. A process ends with its test, and with the test process
+// however that ends.
+//
+// The program's log is shown if the test fails. Code that is not a test must not
+// import the package.
+package program
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/authapi/authapi/internal/redistest"
+)
+
+// Main is redistest.Main for packages that start the program.
+func Main(m *testing.M) { redistest.Main(suite{m}) }
+
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	defer func() {
+		if folder != "" {
+			os.RemoveAll(folder)
+		}
+	}()
+	return s.M.Run()
+}
+
+var folder string
+
+// build returns the path of the binary.
+var build = sync.OnceValues(func() (string, error) {
+	var err error
+	if folder, err = os.MkdirTemp("", "authapi"); err != nil {
+		return "", err
+	}
+	binary := filepath.Join(folder, "authapi")
+	_, here, _, _ := runtime.Caller(0)
+	cmd := exec.Command("go", "build", "-o", binary, "./cmd/authapi")
+	cmd.Dir = filepath.Join(filepath.Dir(here), "..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build authapi: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+// Program is a running instance.
+type Program struct {
+	URL string
+	PID int
+
+	tb      testing.TB
+	binary  string
+	environ []string
+	log     Buffer
+	stop    context.CancelFunc
+	ended   chan struct{}
+}
+
+// Settings are environment variables of a deployment on this Redis. Instances of one
+// deployment share them.
+func Settings(s *redistest.Server, more ...string) []string {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	return append([]string{
+		"AUTHAPI_REDIS_URL=" + s.URL, "AUTHAPI_REDIS_PREFIX=" + s.Prefix,
+		"AUTHAPI_ISSUER=https://auth.example.com", "AUTHAPI_SECRET=" + base64.StdEncoding.EncodeToString(secret),
+		"AUTHAPI_ADDR=127.0.0.1:0", "AUTHAPI_DRAIN=0s", "AUTHAPI_LOG_FORMAT=json",
+	}, more...)
+}
+
+var listening = regexp.MustCompile(`"listening":"([^"]+)"`)
+
+// Start starts an instance, and returns when it serves.
+func Start(tb testing.TB, settings []string) *Program {
+	tb.Helper()
+	binary, err := build()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	p := &Program{tb: tb, binary: binary, environ: settings, stop: stop, ended: make(chan struct{})}
+	cmd := exec.CommandContext(ctx, binary)
+	cmd.Env, cmd.Stderr = settings, &p.log
+	if err := startBound(cmd, p.ended); err != nil {
+		stop()
+		tb.Fatal(err)
+	}
+	p.PID = cmd.Process.Pid
+	tb.Cleanup(func() {
+		p.Kill()
+		if tb.Failed() {
+			tb.Logf("log of the service:\n%s", p.log.String())
+		}
+	})
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if match := listening.FindStringSubmatch(p.log.String()); match != nil {
+			p.URL = "http://" + match[1]
+			return p
+		}
+		select {
+		case <-p.ended:
+			tb.Fatalf("the service has ended:\n%s", p.log.String())
+		default:
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("the service does not listen:\n%s", p.log.String())
+		}
+	}
+}
+
+// Kill ends the process at once.
+func (p *Program) Kill() {
+	p.stop()
+	<-p.ended
+}
+
+// Log returns what the instance has logged.
+func (p *Program) Log() string { return p.log.String() }
+
+// Command runs a subcommand with the settings of the instance.
+func (p *Program) Command(input string, args ...string) (string, error) {
+	cmd := exec.Command(p.binary, args...)
+	cmd.Env, cmd.Stdin = p.environ, strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// AddUser adds somebody who may log in.
+func (p *Program) AddUser(username, password string) {
+	p.tb.Helper()
+	if out, err := p.Command(password+"\n", "user", "add", username); err != nil {
+		p.tb.Fatalf("user add: %v\n%s", err, out)
+	}
+}
+
+// Buffer is what a process writes while others read it.
+type Buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write appends.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// String returns what was written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
