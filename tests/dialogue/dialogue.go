@@ -96,6 +96,7 @@ var varying = []struct {
 }{
 	{regexp.MustCompile(`eyJ[\w.-]+…?`), "JWT"},
 	{regexp.MustCompile(`authapi_rt_[\w-]+…?`), "REFRESH"},
+	{regexp.MustCompile(`authapi_dk_[\w-]+…?`), "DEVICE"},
 	{regexp.MustCompile(`sha256:[\w-]{43}`), "HASH"},
 	{regexp.MustCompile(`"sub":"[\w-]{16}"`), `"sub":"SUB"`},
 	{regexp.MustCompile(`notes of [\w-]{16}`), "notes of SUB"},
