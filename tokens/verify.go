@@ -90,25 +90,9 @@ func (v *Verifier) authentic(token string, keys *KeySet) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	alg, kid, err := parseHeader(t.header)
+	kid, err := t.signedBy(keys)
 	if err != nil {
 		return nil, err
-	}
-	// An empty signature ends here, before any key could be asked about it.
-	if n := len(t.signature); n < alg.minSignature || n > alg.maxSignature {
-		return nil, malformed("signature size")
-	}
-	key, ok := keys.find(kid)
-	if !ok {
-		return nil, ErrUnknownKey
-	}
-	// The key decides how it is used. If the header did, a public key could be
-	// taken for an HMAC secret.
-	if key.alg != alg || len(t.signature) != key.signatureSize() {
-		return nil, ErrSignature
-	}
-	if err := alg.method.Verify(t.signed, t.signature, key.key); err != nil {
-		return nil, ErrSignature
 	}
 	c, err := parseClaims(t.payload)
 	if err != nil {
@@ -178,6 +162,32 @@ func split(token string) (segments, error) {
 		*part.into = decoded
 	}
 	return t, nil
+}
+
+// signedBy returns the id of the key that made the signature. It does not look
+// at the payload.
+func (t *segments) signedBy(keys *KeySet) (string, error) {
+	alg, kid, err := parseHeader(t.header)
+	if err != nil {
+		return "", err
+	}
+	// An empty signature ends here, before any key could be asked about it.
+	if n := len(t.signature); n < alg.minSignature || n > alg.maxSignature {
+		return "", malformed("signature size")
+	}
+	key, ok := keys.find(kid)
+	if !ok {
+		return "", ErrUnknownKey
+	}
+	// The key decides how it is used. If the header did, a public key could be
+	// taken for an HMAC secret.
+	if key.alg != alg || len(t.signature) != key.signatureSize() {
+		return "", ErrSignature
+	}
+	if err := alg.method.Verify(t.signed, t.signature, key.key); err != nil {
+		return "", ErrSignature
+	}
+	return kid, nil
 }
 
 // parseHeader accepts exactly alg, typ and kid. That refuses everything by
