@@ -200,7 +200,7 @@ func TestRow11DocumentRefused(t *testing.T) {
 
 // change returns a set of a good key and one in which a text is replaced: one
 // bad key refuses the whole document.
-func change(t *testing.T, alg, old, new string) []byte {
+func change(t testing.TB, alg, old, new string) []byte {
 	t.Helper()
 	good := exampleJWK(alg, "a")
 	if !strings.Contains(good, old) {
