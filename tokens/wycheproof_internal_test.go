@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -253,10 +254,9 @@ type wycheproofFile struct {
 	}
 }
 
-// wycheproof reads a file of the vectors. They come as a Go module, which only
+// wycheproofFolder is where the vectors are. They come as a Go module, which only
 // the module tests/jose needs.
-func wycheproof(t *testing.T, name string, tests int) *wycheproofFile {
-	t.Helper()
+var wycheproofFolder = sync.OnceValues(func() (string, error) {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/c2sp/wycheproof")
 	list.Dir = filepath.Join("..", "tests", "jose")
 	// Nobody expects a test to download something. What GOFLAGS says may be for
@@ -264,14 +264,23 @@ func wycheproof(t *testing.T, name string, tests int) *wycheproofFile {
 	list.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=", "GOWORK=off")
 	out, err := list.Output()
 	dir := strings.TrimSpace(string(out))
-	if err != nil || dir == "" {
+	if err == nil && dir == "" {
+		err = errors.New("not in the module cache")
+	}
+	return filepath.Join(dir, "testvectors_v1"), err
+})
+
+func wycheproof(t *testing.T, name string, tests int) *wycheproofFile {
+	t.Helper()
+	dir, err := wycheproofFolder()
+	if err != nil {
 		const how = "NOT TESTED AGAINST WYCHEPROOF: the vectors are not here; (cd tests/jose && go mod download) gets them"
 		if os.Getenv("CI") != "" {
 			t.Fatalf("%s: %v", how, err)
 		}
 		t.Skip(how)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "testvectors_v1", name))
+	text, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
