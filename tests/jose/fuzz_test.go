@@ -13,22 +13,6 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// FuzzText compares the verdicts about texts as they come. They get behind the
-// signature only where the fuzzer leaves it alone.
-func FuzzText(f *testing.F) {
-	v := readVectors(f)
-	w := newWorld(f, v.Sets["all"], now)
-	for _, vector := range v.Tokens {
-		if vector.Set == "all" && len(vector.Token)*vector.Repeat < 16<<10 {
-			f.Add(strings.Repeat(vector.Token, max(1, vector.Repeat)))
-		}
-	}
-	for _, vector := range wycheproofVectors(f) {
-		f.Add(vector.text)
-	}
-	f.Fuzz(func(t *testing.T, token string) { w.agree(t, token, now) })
-}
-
 // FuzzSigned compares the verdicts about headers and payloads as they come,
 // signed by a key of the set.
 func FuzzSigned(f *testing.F) {

@@ -10,9 +10,9 @@
 //	go test ./...
 //	go test -run '^$' -fuzz '^FuzzSigned$' -fuzztime 10s
 //
-// The targets are FuzzText (the text of tokens), FuzzSigned (headers and
-// payloads, which are signed), FuzzMutated (a program of changes to a good token,
-// which is signed after them) and FuzzKeySet (key sets).
+// The targets are FuzzSigned (headers and payloads as they come, which are
+// signed), FuzzMutated (a program of changes to a good token, which is signed
+// after them) and FuzzKeySet (key sets).
 package jose_test
 
 import (
