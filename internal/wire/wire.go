@@ -79,6 +79,7 @@ func ParseMark(id string) (time.Time, bool) {
 type Reader struct {
 	lines *bufio.Scanner
 	mark  string
+	err   error // which the reader ended with
 }
 
 // parse reads a frame. What the sender leaves out is unknown: encoding/json would
@@ -115,6 +116,17 @@ func (r *Reader) Mark() string { return r.mark }
 // Next returns the next frame. The stream ends with [io.EOF]; after any error
 // nothing more can be read.
 func (r *Reader) Next() (*Frame, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	f, err := r.next()
+	// What follows a frame that could not be read must not count without it: it
+	// may have denied something.
+	r.err = err
+	return f, err
+}
+
+func (r *Reader) next() (*Frame, error) {
 	var data []string
 	mark, marked := "", false
 	for r.lines.Scan() {
