@@ -117,26 +117,41 @@ func TestTokenHasOneText(t *testing.T) {
 
 // FuzzDecode looks for a second spelling of a token, or a token that is not what
 // was encoded. Random text would never get past the MAC, so the input is a
-// token and one change to its text.
+// token, under either secret, with a piece of its text replaced and a bit flipped.
 func FuzzDecode(f *testing.F) {
-	st := offline(f, newSecret, oldSecret)
-	f.Add(uint8(0), []byte("0123456789abcdef"), uint32(0), uint8(0), uint8(0), "")
-	f.Add(uint8(15), bytes.Repeat([]byte{0xff}, 16), uint32(math.MaxUint32), uint8(66), uint8(1), "=")
-	f.Add(uint8(7), make([]byte, 16), uint32(1), uint8(11), uint8(0x20), "\n")
-	f.Fuzz(func(t *testing.T, p uint8, seed []byte, generation uint32, at, flip uint8, put string) {
+	st, old := offline(f, newSecret, oldSecret), offline(f, oldSecret)
+	f.Add(uint8(0), []byte("0123456789abcdef"), uint32(0), false, uint8(0), uint8(0), uint8(0), "")
+	f.Add(uint8(15), bytes.Repeat([]byte{0xff}, 16), uint32(math.MaxUint32), true, uint8(66), uint8(1), uint8(1), "=")
+	f.Add(uint8(7), make([]byte, 16), uint32(1), false, uint8(11), uint8(1), uint8(0x20), "\n")
+	f.Add(uint8(7), make([]byte, 16), uint32(1), true, uint8(63), uint8(4), uint8(0), "\r\n==")
+	f.Add(uint8(7), make([]byte, 16), uint32(1), true, uint8(0), uint8(67), uint8(0), "authapi_rt_AeitN9MHAAECAwQFBgcICQoLDA0O_wAAACqCzSvo0XkBiuiY-3J_TuEC")
+	f.Fuzz(func(t *testing.T, p uint8, seed []byte, generation uint32, under bool, at, cut, flip uint8, put string) {
 		var s [16]byte
 		copy(s[:], seed)
 		want := refresh.TokenOf(partition.ID(p%partition.Count), s, generation)
 		text := st.Encode(want)
+		if under {
+			text = old.Encode(want)
+		}
 		if got, err := st.Parse(text); err != nil || got != want {
 			t.Fatalf("%q is %+v, %v; want %+v", text, got, err, want)
 		}
-		i := int(at) % len(text)
-		changed := text[:i] + put + string([]byte{text[i] ^ flip}) + text[i+1:]
-		if changed == text {
-			return
+		if got, err := old.Parse(text); (err == nil) != under || err != nil && got != (refresh.Token{}) {
+			t.Fatalf("%q, by the old secret alone, is %+v, %v", text, got, err)
 		}
-		if got, err := st.Parse(changed); !errors.Is(err, refresh.ErrToken) {
+		i := int(at) % len(text)
+		changed := []byte(text[:i] + put + text[min(len(text), i+int(cut)):])
+		if i < len(changed) {
+			changed[i] ^= flip
+		}
+		got, err := st.Parse(string(changed))
+		switch {
+		case err == nil:
+			// Possible if what was put in is a token itself: then it must be this one.
+			if now := st.Encode(got); now != string(changed) && old.Encode(got) != string(changed) {
+				t.Fatalf("%q, made from %q, is another spelling of %q", changed, text, now)
+			}
+		case !errors.Is(err, refresh.ErrToken) || got != (refresh.Token{}) || string(changed) == text:
 			t.Fatalf("%q, made from %q, is %+v, %v", changed, text, got, err)
 		}
 	})

@@ -1,7 +1,10 @@
 package users_test
 
 import (
+	"encoding/base64"
 	"errors"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -84,16 +87,44 @@ func TestPHCRefuses(t *testing.T) {
 	}
 }
 
+// form is the PHC string as its description has it: decimal numbers without
+// leading zeros, standard base64 without padding.
+var form = regexp.MustCompile(`^\$argon2id\$v=19\$m=([1-9][0-9]{0,9}),t=([1-9][0-9]?),p=([1-9][0-9]?)\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$`)
+
+// affordable reads a string by that description, and holds it against the caps.
+func affordable(s string) bool {
+	m := form.FindStringSubmatch(s)
+	if m == nil {
+		return false
+	}
+	var n [3]int
+	for i := range n {
+		n[i], _ = strconv.Atoi(m[1+i])
+	}
+	salt, errSalt := base64.RawStdEncoding.Strict().DecodeString(m[4])
+	hash, errHash := base64.RawStdEncoding.Strict().DecodeString(m[5])
+	return errSalt == nil && errHash == nil &&
+		n[0] >= 8*n[2] && n[0] <= 256<<10 && n[1] <= 10 && n[2] <= 16 &&
+		len(salt) >= 8 && len(salt) <= 64 && len(hash) >= 16 && len(hash) <= 64
+}
+
 // A string either is refused or is the only spelling of its value: two
 // spellings would let one account carry a hash that a comparison of texts
-// takes for another.
+// takes for another. And it is refused exactly if its work would be too much,
+// or its form is another.
 func FuzzPHC(f *testing.F) {
 	f.Add("$argon2id$v=19$m=19456,t=2,p=1$" + salt16 + "$" + hash32)
 	f.Add("$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA")
 	f.Add("$argon2id$v=19$m=+8,t=1,p=1$AAAAAAAAAAB$AAAAAAAAAAAAAAAAAAAAAA\n")
+	f.Add("$argon2id$v=19$m=262144,t=10,p=16$" + hash64 + "$" + hash64)
+	f.Add("$argon2id$v=19$m=4294967304,t=1,p=257$" + salt16 + "$" + hash32)
 	f.Fuzz(func(t *testing.T, s string) {
-		if got, err := users.ReformatPHC(s); err == nil && got != s {
+		got, err := users.ReformatPHC(s)
+		if err == nil && got != s {
 			t.Errorf("%q was read as %q", s, got)
+		}
+		if want := affordable(s); (err == nil) != want {
+			t.Errorf("%q: %v; within the caps: %v", s, err, want)
 		}
 	})
 }

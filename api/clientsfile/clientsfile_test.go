@@ -4,9 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/api/clientsfile"
@@ -245,24 +248,79 @@ func TestReadFails(t *testing.T) {
 	}
 }
 
-// Whatever the file is, reading it ends in clients that make sense or in an
-// error.
+// entryAsText is an entry of the file as a lenient reader has it.
+type entryAsText struct {
+	ID         string
+	Type       string
+	Transport  string
+	CookieName string `yaml:"cookie_name"`
+	Limit      string `yaml:"session_limit"`
+	Start      string `yaml:"may_start_sessions"`
+	Introspect string `yaml:"may_introspect"`
+	Follow     string `yaml:"may_follow_revocations"`
+	Scopes     any
+	Audience   any
+	Origins    any
+	Secret     any
+}
+
+// count is how many values one text, or a list of them, are.
+func count(value any) int {
+	if value == nil {
+		return 0
+	}
+	if list, ok := value.([]any); ok {
+		return len(list)
+	}
+	return 1
+}
+
+// Whatever the file is, reading it ends in an error, or in clients that make
+// sense and are what a lenient reader finds in the file: no entry is lost, and
+// nobody may do what the file does not say.
 func FuzzRead(f *testing.F) {
 	f.Add("clients:\n  - id: a\n    type: public\n")
 	f.Add(entry("secret: "+hashed, "lifetimes: {access: 1m, idle: 2d}", "origins: [http://localhost]"))
+	f.Add(entry("secret: ["+hashed+"]", "may_introspect: true", "may_follow_revocations: false", "session_limit: 7", "scopes: [a, b]", "audience: x"))
+	f.Add("clients: [{id: 0x10, type: 'public', transport: \"cookie\", cookie_name: __Host-x}, {id: b, type: public}]")
 	f.Add("clients: [*a, &a {b: *a}]")
 	f.Add("{{{{[[[[")
+	// One folder for all: a folder for each input would take most of the time.
+	path := filepath.Join(f.TempDir(), "clients.yaml")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "file:") {
 			t.Skip("names files of this machine")
 		}
-		clients, err := clientsfile.Read(write(t, text))
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		clients, err := clientsfile.Read(path)
 		if (err == nil) != (len(clients) > 0) {
 			t.Fatalf("%d clients and %v", len(clients), err)
 		}
-		for id, c := range clients {
-			if err := c.Check(); err != nil || id != c.ID {
-				t.Errorf("client %q: %v", id, err)
+		if err != nil {
+			return
+		}
+		var lenient struct{ Clients []entryAsText }
+		if err := yaml.Load([]byte(text), &lenient); err != nil || len(lenient.Clients) != len(clients) {
+			t.Fatalf("a lenient reader finds %d clients, not %d: %v", len(lenient.Clients), len(clients), err)
+		}
+		for _, e := range lenient.Clients {
+			c, ok := clients[e.ID]
+			if err := c.Check(); !ok || err != nil || e.ID != c.ID {
+				t.Errorf("client %q: %v", e.ID, err)
+			}
+			if c.MayStart != (e.Start == "true") || c.MayIntrospect != (e.Introspect == "true") || c.MayFollow != (e.Follow == "true") {
+				t.Errorf("%+v may do what %+v does not say", c, e)
+			}
+			if len(c.Secrets) != count(e.Secret) || len(c.Scopes) != count(e.Scopes) || len(c.Audience) != count(e.Audience) || len(c.Origins) != count(e.Origins) {
+				t.Errorf("%+v is not %+v", c, e)
+			}
+			if (e.Type == "confidential") != (len(c.Secrets) > 0) || (e.Transport == "cookie") != (c.Policy.Transport == refresh.Cookie) || c.Cookie != e.CookieName {
+				t.Errorf("%+v is not %+v", c, e)
+			}
+			if limit := strconv.Itoa(c.Policy.Sessions); e.Limit != "" && strings.TrimLeft(e.Limit, "0") != limit {
+				t.Errorf("%q sessions became %s", e.Limit, limit)
 			}
 		}
 	})

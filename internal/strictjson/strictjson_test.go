@@ -1,6 +1,7 @@
 package strictjson_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -173,11 +174,16 @@ func TestDecodePanicsOnUnknownType(t *testing.T) {
 }
 
 // FuzzMembers holds the walk against the standard library: whatever Members
-// accepts, encoding/json understands in the same way.
+// accepts, encoding/json understands in the same way, and whatever it refuses
+// has one of the faults that it is to refuse.
 func FuzzMembers(f *testing.F) {
 	f.Add([]byte(`{"a":1,"b":[{"c":"\"}"}],"\u0064":"\ud83d\ude00"}`))
 	f.Add([]byte(` {"a" : {} , "A":1}`))
 	f.Add([]byte(`{"a":[1,[2,"]"]],"b":-0.5e-7}`))
+	f.Add([]byte(`{"s":1,"\u017f":1}`))
+	f.Add([]byte(`{"\ud800x":1}`))
+	f.Add([]byte("\ufeff{}"))
+	f.Add([]byte(`{} []`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got := map[string]json.RawMessage{}
 		err := strictjson.Members(data, func(name string, value []byte) error {
@@ -205,6 +211,9 @@ func FuzzMembers(f *testing.F) {
 			}
 			return nil
 		})
+		if faulty := fault(data); (err == nil) != (faulty == "") {
+			t.Fatalf("%q: %v, but its fault is: %q", data, err, faulty)
+		}
 		if err != nil {
 			return
 		}
@@ -221,6 +230,64 @@ func FuzzMembers(f *testing.F) {
 			}
 		}
 	})
+}
+
+// fault reads an object token by token, as encoding/json hands them out, and
+// says why it is to be refused, "" if it is not.
+func fault(data []byte) string {
+	if !utf8.Valid(data) {
+		return "not UTF-8"
+	}
+	if !json.Valid(data) {
+		return "not JSON"
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return "not an object"
+	}
+	var names []string
+	for d.More() {
+		before := d.InputOffset()
+		token, err := d.Token()
+		if err != nil {
+			return err.Error()
+		}
+		name := token.(string)
+		// The decoder replaces what does not stand for a character.
+		if raw := data[before:d.InputOffset()]; strings.Count(name, "\ufffd") != bytes.Count(raw, []byte("\ufffd"))+escapedReplacements(raw) {
+			return "unpaired surrogate in a name"
+		}
+		if len(names) == strictjson.MaxMembers {
+			return "too many members"
+		}
+		for _, other := range names {
+			if strings.EqualFold(name, other) {
+				return "duplicate name"
+			}
+		}
+		names = append(names, name)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+// escapedReplacements counts the replacement characters that somebody wrote as
+// escapes: they are what they look like.
+func escapedReplacements(raw []byte) int {
+	n := 0
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		if i+6 <= len(raw) && strings.EqualFold(string(raw[i+1:i+6]), "ufffd") {
+			n++
+		}
+		i++
+	}
+	return n
 }
 
 func BenchmarkMembers(b *testing.B) {
