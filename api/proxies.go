@@ -40,8 +40,10 @@ func (a *API) fromProxy(r *http.Request) bool {
 	if err != nil {
 		return false
 	}
+	// No network contains an address with a zone, and a link-local proxy has one.
+	ip := peer.Addr().Unmap().WithZone("")
 	for _, prefix := range a.config.TrustedProxies {
-		if prefix.Contains(peer.Addr().Unmap()) {
+		if prefix.Contains(ip) {
 			return true
 		}
 	}
