@@ -161,7 +161,7 @@ func New(c Config) (*API, error) {
 
 func (a *API) routes(sameSite func(http.Handler) http.Handler) *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(requestID, a.clientIP(), a.logRequests, a.recoverPanics)
+	r.Use(requestID, lastOfConnection, a.clientIP(), a.logRequests, a.recoverPanics)
 	if a.config.Admit != nil {
 		r.Use(a.config.Admit)
 	}

@@ -69,6 +69,22 @@ func (a *API) recoverPanics(next http.Handler) http.Handler {
 	})
 }
 
+// lastOfConnection closes the connection after requests whose end another server
+// may see elsewhere, so that what follows is never taken for a request: it could
+// be one that the proxy in between has not seen as such. Those are requests with
+// both Transfer-Encoding and Content-Length, and of HTTP/1.0 with
+// Transfer-Encoding (RFC 9112, section 6.1). net/http removes the evidence, and
+// keeps the connection; so all that have come in chunks are closed, and all of
+// HTTP/1.0.
+func lastOfConnection(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // bounded bounds what a request may take: the size of its body, and the time
 // that Redis and hashing may need. The clock starts when the body is here: a
 // slow line is not trouble of the service's.
