@@ -46,7 +46,7 @@ type Hasher struct {
 	wait    time.Duration
 
 	cost   cost
-	dummy  phc
+	dummy  string // what nobody's password is
 	derive func(password, salt []byte, c cost, size uint32) []byte
 }
 
@@ -76,7 +76,7 @@ func newHasher(config HasherConfig, c cost) *Hasher {
 		queue:   make(chan struct{}, max(queue, 0)),
 		wait:    wait,
 		cost:    c,
-		dummy:   phc{cost: c, salt: randomBytes(saltSize), hash: randomBytes(hashSize)},
+		dummy:   phc{cost: c, salt: randomBytes(saltSize), hash: randomBytes(hashSize)}.String(),
 		derive:  argon2id,
 	}
 }
@@ -112,17 +112,17 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // the hashing began. Stored hashes may ask for at most 256 MiB, 10 passes and
 // 16 threads, with 8 to 64 bytes of salt and 16 to 64 of hash.
 func (h *Hasher) Verify(ctx context.Context, stored, password string) (bool, error) {
-	p, known := h.dummy, false
-	switch {
-	case len(password) > MaxPassword:
+	known := stored != ""
+	if len(password) > MaxPassword {
 		// The length is the caller's own; only the account must not show.
-		password = ""
-	case stored != "":
-		var err error
-		if p, err = parsePHC(stored); err != nil {
-			return false, err
-		}
-		known = true
+		password, known = "", false
+	}
+	if !known {
+		stored = h.dummy // read like any other: that takes time, too
+	}
+	p, err := parsePHC(stored)
+	if err != nil {
+		return false, err
 	}
 	hash, err := h.run(ctx, password, p.salt, p.cost, uint32(len(p.hash)))
 	if err != nil {
