@@ -467,9 +467,9 @@ func TestRedisFull(t *testing.T) {
 	service.stop()
 }
 
-// Clients that are slow and clients that send much. They are all here at once,
-// because the slow ones take seconds.
-func TestGreedyClients(t *testing.T) {
+// Row 53: clients that are slow and clients that send much. They are all here at
+// once, because the slow ones take seconds.
+func TestRow53GreedyClients(t *testing.T) {
 	t.Parallel()
 	service := start(t, []string{"AUTHAPI_ADDR=127.0.0.1:0"})
 	const head = "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -91,9 +91,10 @@ func TestRouterAndDocumentHaveTheSameRoutes(t *testing.T) {
 	}
 }
 
-// A route that is added without a guard must be put on the list of public ones
-// by somebody who thinks about it.
-func TestEveryOtherRouteNeedsAnAccessToken(t *testing.T) {
+// Row 54: a route that is added without a guard must be put on the list of public
+// ones by somebody who thinks about it. Nobody gets in by the method, or by another
+// spelling of the path, either.
+func TestRow54EveryOtherRouteNeedsAnAccessToken(t *testing.T) {
 	v := service.Start(t, redistest.Miniredis(t))
 	commands := redistest.CommandCount(v.Redis)
 	guarded := 0
@@ -112,6 +113,15 @@ func TestEveryOtherRouteNeedsAnAccessToken(t *testing.T) {
 		a.Is(t, http.StatusUnauthorized, code)
 		if got := a.Header.Get("WWW-Authenticate"); got != challenge {
 			t.Errorf("%s: WWW-Authenticate: %q", route, got)
+		}
+		for _, path := range []string{
+			path + "/", "/" + path, path + "//", path + "/.", "/." + path, "/x/.." + path, path + "%2f", path + ";x", path + "%00", path + "%20",
+			strings.ToUpper(path), "/healthz/.." + path, "/page" + path, "/docs/.." + path,
+		} {
+			a, err := v.Raw(service.Request{Method: method, Path: path})
+			if err != nil || a.Status >= 200 && a.Status < 300 || a.Status >= 500 {
+				t.Errorf("%s %s: %d, %v", method, path, a.Status, err)
+			}
 		}
 	}
 	if guarded < 4 {

@@ -278,3 +278,11 @@ func TestSmuggling(t *testing.T) {
 		t.Errorf("%d requests were handled, %d answered", n, handled.Load())
 	}
 }
+
+func readAll(t *testing.T, res *http.Response) string {
+	t.Helper()
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	must(t, err)
+	return string(body)
+}
