@@ -55,6 +55,13 @@ npm test
 say "tests"
 go test -race -timeout 15m ./...
 
+# Test-only libraries stay out of the module, and so in one of their own.
+say "tests beside a second JOSE library"
+(cd tests/jose && go vet ./... && go mod tidy -diff && go test -timeout 10m ./...)
+
+say "fuzzing, a little (tests/fuzz.sh 10m does it for longer)"
+tests/fuzz.sh 3s
+
 say "benchmarks run (once each; the figures mean nothing here)"
 figures=$(go test -run '^$' -bench . -benchtime 1x ./...) || { echo "$figures"; exit 1; }
 grep '^Benchmark' <<<"$figures"
