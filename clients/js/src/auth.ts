@@ -84,6 +84,7 @@ interface Grant {
   access_token: string
   expires_in: number
   refresh_token?: string
+  device_key?: string
 }
 
 /** An access token, and its life in milliseconds. */
@@ -326,7 +327,10 @@ export function createAuth(options: Options = {}): Auth {
       // browser itself if it is a cookie.
       await alone(name, async () => {
         const from = now()
-        const g = await grant(post('/login', { username, password, device, client_id: clientId }))
+        // Of an earlier login here: by it nobody else's wrong passwords keep this device out.
+        const device_key = (await stored(() => inBody?.get(name + '.device'))) ?? undefined
+        const g = await grant(post('/login', { username, password, device, device_key, client_id: clientId }))
+        if (g.device_key) await stored(() => inBody?.set(name + '.device', g.device_key!))
         await keep(inBody ? { token: g.refresh_token! } : {})
         entered()
         tell({ ...adopt(g.access_token, g.expires_in * 1000, from), login: true })

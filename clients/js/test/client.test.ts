@@ -64,7 +64,14 @@ each('the life of a session', async ({ world, server, device, kind }) => {
   await world.pass(1)
   assert.deepEqual(app.seen, [[false], [true], [false]])
   for (const name of device.kept.keys()) assert.match(name, /^[\w.-]+$/, 'a name that some stores refuse')
-  if (kind === 'body') assert.equal([...device.kept.keys()].filter((n) => !n.includes('second')).length, 0)
+  // What says that this device is known outlives the session, and goes with the next login.
+  if (kind === 'body') {
+    assert.deepEqual([...device.kept.keys()].filter((n) => !n.includes('second')), ['authapi.https___auth.test.mobile..device'])
+    await world.until(app.auth.login(alice))
+    const logins = server.requests.filter((r) => r.path === '/login')
+    assert.equal(logins.at(-1)!.body.device_key, 'device s0')
+    assert.equal(logins[0]!.body.device_key, undefined)
+  }
   else assert.equal(device.cookie, undefined)
 })
 

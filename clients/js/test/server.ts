@@ -100,7 +100,9 @@ export class Server {
     const sid = `s${this.sessions.size}`
     const s: Session = { sid, cookie, generation: 0, rotated: this.now(), granted: this.now() + this.life, keys: [], repeats: 0 }
     this.sessions.set(sid, s)
-    return this.grant(s)
+    const granted = this.grant(s)
+    if (!cookie) Object.assign(granted.body as object, { device_key: `device ${sid}` })
+    return granted
   }
 
   private grant(s: Session): Answered {

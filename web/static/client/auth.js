@@ -209,7 +209,10 @@ return {
 async login({ username, password, device }) {
 await alone(name, async () => {
 const from = now();
-const g = await grant(post('/login', { username, password, device, client_id: clientId }));
+const device_key = (await stored(() => inBody?.get(name + '.device'))) ?? undefined;
+const g = await grant(post('/login', { username, password, device, device_key, client_id: clientId }));
+if (g.device_key)
+await stored(() => inBody?.set(name + '.device', g.device_key));
 await keep(inBody ? { token: g.refresh_token } : {});
 entered();
 tell({ ...adopt(g.access_token, g.expires_in * 1000, from), login: true });
