@@ -35,6 +35,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/authapi/authapi/internal/ack"
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/script"
 	"github.com/authapi/authapi/tokens"
@@ -90,16 +91,43 @@ var (
 // entry's key and the feed's.
 func Lua() string { return constants.Replace(denyLua) }
 
+// Denial is one entry of the denylist, as the feed has it.
+type Denial struct {
+	Partition int
+	Kind      Kind
+	ID        string
+	Until     time.Time // when the entry ends
+}
+
 // List is the denylist in one Redis, under one prefix. It is safe for
 // concurrent use.
 type List struct {
 	client redis.UniversalClient
 	keys   partition.Keys
+	writer *ack.Writer
+	tell   func(Denial)
 }
 
+// An Option changes what a [List] does beside denying.
+type Option func(*List)
+
+// AcknowledgedBy makes a denial succeed only when so many replicas of Redis have
+// it.
+func AcknowledgedBy(replicas int) Option {
+	return func(l *List) { l.writer = ack.New(l.client, replicas) }
+}
+
+// Tell is told what this list has denied, and until when, before whoever asked
+// for it is.
+func Tell(tell func(Denial)) Option { return func(l *List) { l.tell = tell } }
+
 // New returns the list that lies under the prefix.
-func New(c redis.UniversalClient, prefix string) *List {
-	return &List{client: c, keys: partition.Keys{Prefix: prefix}}
+func New(c redis.UniversalClient, prefix string, options ...Option) *List {
+	l := &List{client: c, keys: partition.Keys{Prefix: prefix}, writer: ack.New(c, 0), tell: func(Denial) {}}
+	for _, o := range options {
+		o(l)
+	}
+	return l
 }
 
 // Add denies an id until exp, the expiry of the last token it denies, and a
@@ -140,11 +168,54 @@ func (l *List) AddKey(ctx context.Context, kid string) error {
 
 // add takes exp as the script does: Unix seconds, or "" and the seconds from now.
 func (l *List) add(ctx context.Context, p partition.ID, kind Kind, id string, exp ...any) error {
-	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
-	if err := add.Run(ctx, l.client, keys, append([]any{string(kind), id}, exp...)...).Err(); err != nil {
+	var until int64
+	err := l.writer.Do(ctx, l.keys.Mark(p), func(c redis.Scripter) (err error) {
+		until, err = l.write(ctx, c, p, kind, id, exp...)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("deny %s: %w", kind, err)
 	}
+	if until > 0 {
+		l.tell(Denial{int(p), kind, id, time.Unix(until, 0)})
+	}
 	return nil
+}
+
+func (l *List) write(ctx context.Context, c redis.Scripter, p partition.ID, kind Kind, id string, exp ...any) (until int64, err error) {
+	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
+	return add.Run(ctx, c, keys, append([]any{string(kind), id}, exp...)...).Int64()
+}
+
+// Assert denies again what was denied before, until the same instant. If that is
+// past, or Redis knows of it, nothing is written. Replicas are not waited for, and
+// nobody is told.
+func (l *List) Assert(ctx context.Context, d Denial) error {
+	if d.Partition < 0 || d.Partition >= partition.Count {
+		return ErrID
+	}
+	if _, err := l.write(ctx, l.client, partition.ID(d.Partition), d.Kind, d.ID, d.Until.Add(-grace).Unix()); err != nil {
+		return fmt.Errorf("deny %s again: %w", d.Kind, err)
+	}
+	return nil
+}
+
+// Lives returns how long each entry will live on in Redis, 0 for one that is not
+// there.
+func (l *List) Lives(ctx context.Context, denials []Denial) ([]time.Duration, error) {
+	pipe := l.client.Pipeline()
+	left := make([]*redis.DurationCmd, len(denials))
+	for i, d := range denials {
+		left[i] = pipe.PTTL(ctx, l.keys.Deny(partition.ID(d.Partition), d.ID))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("ask the denylist: %w", err)
+	}
+	lives := make([]time.Duration, len(denials))
+	for i, cmd := range left {
+		lives[i] = max(0, cmd.Val())
+	}
+	return lives, nil
 }
 
 // Reachable returns an error unless every partition's primary answers. On a

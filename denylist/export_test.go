@@ -25,7 +25,7 @@ func (l *List) Poll() func(context.Context) error {
 	for p := range partition.ID(partition.Count) {
 		all = append(all, &follower{
 			list: l, partition: p, heard: time.Now(),
-			denied: func(string, string, time.Time) {}, current: func(time.Duration) {},
+			denied: func(string, string, time.Time) {}, current: func(time.Duration) {}, doubt: func() {},
 			trouble: troubleOf(p, func(err error) { failed = err }),
 		})
 	}

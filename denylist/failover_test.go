@@ -1,11 +1,8 @@
 package denylist_test
 
 import (
-	"context"
-	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,101 +13,10 @@ import (
 	"github.com/authapi/authapi/internal/redistest"
 )
 
-// replication is the connection between a replica and its primary.
-type replication struct {
-	mu    sync.Mutex
-	delay time.Duration
-	cut   bool
-}
-
-// hold makes the replica hear everything so much later.
-func (r *replication) hold(delay time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.delay = delay
-}
-
-// stop makes the replica hear nothing more. It does not notice for a minute.
-func (r *replication) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cut = true
-}
-
-func (r *replication) state() (delay time.Duration, cut bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.delay, r.cut
-}
-
-// replicate makes one server a replica of the other.
-func replicate(t *testing.T, primary, replica *redistest.Server) *replication {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &replication{}
-	go func() {
-		for {
-			down, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", primary.Addrs()[0])
-			if err != nil {
-				down.Close()
-				continue
-			}
-			t.Cleanup(func() { down.Close(); up.Close() })
-			go func() { _, _ = io.Copy(up, down) }()
-			go r.forward(down, up)
-		}
-	}()
-	t.Cleanup(func() { listener.Close() })
-	host, port, _ := net.SplitHostPort(listener.Addr().String())
-	if err := replica.Client.Do(t.Context(), "replicaof", host, port).Err(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, replica, "the replica has the data", func() bool {
-		return strings.Contains(replica.Client.Info(t.Context(), "replication").Val(), "master_link_status:up")
-	})
-	return r
-}
-
-func (r *replication) forward(down, up net.Conn) {
-	type chunk struct {
-		data []byte
-		at   time.Time
-	}
-	chunks := make(chan chunk, 10000)
-	go func() {
-		defer close(chunks)
-		for {
-			data := make([]byte, 64<<10)
-			n, err := up.Read(data)
-			if err != nil {
-				return
-			}
-			chunks <- chunk{data[:n], time.Now()}
-		}
-	}()
-	for c := range chunks {
-		delay, cut := r.state()
-		time.Sleep(time.Until(c.at.Add(delay)))
-		if cut {
-			continue
-		}
-		if _, err := down.Write(c.data); err != nil {
-			return
-		}
-	}
-}
-
 func TestReplicaShowsItsLagAsAge(t *testing.T) {
 	t.Parallel()
 	primary, replica := redistest.RedisTCP(t), redistest.RedisTCP(t)
-	link := replicate(t, primary, replica)
+	link := redistest.Replicate(t, primary.Addrs()[0], replica)
 	h := house{denylist.New(primary.Client, primary.Prefix), primary, primary.Client, partition.Keys{Prefix: primary.Prefix}}
 	beat(t, h.List)
 	lagging := denylist.New(replica.Client, primary.Prefix)
@@ -118,7 +24,7 @@ func TestReplicaShowsItsLagAsAge(t *testing.T) {
 	at, _ := follow(t, lagging)
 	at.untilCurrent(t, replica)
 	const lag = 700 * time.Millisecond
-	link.hold(lag)
+	link.Hold(lag)
 	pass(replica, lag)
 	behind, _ := follow(t, lagging)
 	until(t, replica, "it is current as far as it can be", func() bool { return behind.age() < 5*time.Second })
@@ -153,7 +59,7 @@ func TestRow34Failover(t *testing.T) {
 	t.Parallel()
 	primary, replica := redistest.RedisTCP(t), redistest.RedisTCP(t)
 	replica.Advance(-30 * time.Second)
-	link := replicate(t, primary, replica)
+	link := redistest.Replicate(t, primary.Addrs()[0], replica)
 	client := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: "mymaster", SentinelAddrs: []string{redistest.Sentinel(t, primary, 500*time.Millisecond)},
 		DialTimeout: time.Second, DialerRetries: 1, ContextTimeoutEnabled: true,
@@ -174,7 +80,7 @@ func TestRow34Failover(t *testing.T) {
 	}
 	deny("replicated")
 	until(t, replica, "the replica hears", func() bool { return replica.Client.XLen(t.Context(), h.feedKey()).Val() == 1 })
-	link.stop()
+	link.Cut()
 	deny("lost")
 	until(t, primary, "the denial", func() bool { return w.has(denylist.Token, "lost") && left.has(denylist.Token, "lost") })
 
@@ -215,7 +121,7 @@ func TestRow35PartitionThatMovesToAnotherNode(t *testing.T) {
 		h.add(t, denylist.Token, "before", h.server.Now().Add(time.Hour))
 		until(t, h.server, "the denial", func() bool { return w.has(denylist.Token, "before") })
 		w.untilCurrent(t, h.server)
-		move(t, h.client.(*redis.ClusterClient), h.feedKey())
+		redistest.MoveSlot(t, h.server, h.feedKey())
 		moved := time.Now()
 		h.add(t, denylist.Token, "after", h.server.Now().Add(time.Hour))
 		until(t, h.server, "it is current", func() bool { return w.knownTo().After(moved) })
@@ -226,52 +132,4 @@ func TestRow35PartitionThatMovesToAnotherNode(t *testing.T) {
 			t.Errorf("%d changes of history, %d lines of 2", histories, w.read())
 		}
 	}, "cluster")
-}
-
-// move moves the slot of a key to another master.
-func move(t *testing.T, c *redis.ClusterClient, key string) {
-	t.Helper()
-	from, err := c.MasterForKey(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	do := func(on *redis.Client, args ...any) string {
-		t.Helper()
-		text, err := on.Do(t.Context(), args...).Text()
-		if err != nil {
-			t.Fatal(args, err)
-		}
-		return text
-	}
-	var masters []*redis.Client
-	var mu sync.Mutex
-	if err := c.ForEachMaster(t.Context(), func(_ context.Context, m *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		masters = append(masters, m)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	to := masters[0]
-	if to.Options().Addr == from.Options().Addr {
-		to = masters[1]
-	}
-	slot := c.ClusterKeySlot(t.Context(), key).Val()
-	fromID, toID := do(from, "cluster", "myid"), do(to, "cluster", "myid")
-	do(to, "cluster", "setslot", slot, "importing", fromID)
-	do(from, "cluster", "setslot", slot, "migrating", toID)
-	host, port, _ := net.SplitHostPort(to.Options().Addr)
-	for {
-		keys := from.ClusterGetKeysInSlot(t.Context(), int(slot), 100).Val()
-		if len(keys) == 0 {
-			break
-		}
-		for _, key := range keys {
-			do(from, "migrate", host, port, key, 0, 5000)
-		}
-	}
-	for _, m := range append([]*redis.Client{to, from}, masters...) {
-		do(m, "cluster", "setslot", slot, "node", toID)
-	}
 }

@@ -66,13 +66,40 @@ func (l *List) Follow(ctx context.Context,
 	current func(partition int, age time.Duration),
 	trouble func(error),
 ) {
+	l.Observe(ctx, Observer{
+		Denied:  func(d Denial) { denied(string(d.Kind), d.ID, d.Until) },
+		Current: current,
+		Doubt:   func(int) {},
+		Trouble: trouble,
+	})
+}
+
+// Observer is told what [List.Observe] learns. The functions are called from
+// several goroutines; all are needed.
+type Observer struct {
+	// Denied, Current and Trouble are those of [List.Follow].
+	Denied  func(Denial)
+	Current func(partition int, age time.Duration)
+	Trouble func(error)
+
+	// Doubt is told that the Redis of a partition answers, and that it may be
+	// another one than before, or may have forgotten something: it answers for
+	// the first time after an error or a silence, or the feed's history changed.
+	Doubt func(partition int)
+}
+
+// Observe is [List.Follow] for those who want to know more.
+func (l *List) Observe(ctx context.Context, o Observer) {
 	var followers [partition.Count]*follower
 	for p := range followers {
 		followers[p] = &follower{
 			list: l, partition: partition.ID(p),
-			denied:  denied,
-			current: func(age time.Duration) { current(p, age) },
-			trouble: troubleOf(partition.ID(p), trouble),
+			denied: func(kind, id string, until time.Time) {
+				o.Denied(Denial{p, Kind(kind), id, until})
+			},
+			current: func(age time.Duration) { o.Current(p, age) },
+			doubt:   func() { o.Doubt(p) },
+			trouble: troubleOf(partition.ID(p), o.Trouble),
 			heard:   time.Now(),
 		}
 	}
@@ -94,7 +121,10 @@ type follower struct {
 	partition partition.ID
 	denied    func(kind, id string, until time.Time)
 	current   func(age time.Duration)
+	doubt     func()
 	trouble   *trouble
+
+	failing bool // the last poll failed
 
 	last  redis.XMessage // the last line that was read; no id: none yet
 	beat  string         // the last beat that was read
@@ -132,8 +162,12 @@ func poll(ctx context.Context, node redis.UniversalClient, followers []*follower
 		if err == nil {
 			unread, err = f.take(answers[i], sent, clock.Val())
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			f.failed(ctx, err)
+		case f.failing:
+			f.failing = false
+			f.doubt()
 		}
 		more = more || unread
 	}
@@ -142,6 +176,7 @@ func poll(ctx context.Context, node redis.UniversalClient, followers []*follower
 
 func (f *follower) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil {
+		f.failing = true
 		f.trouble.report(fmt.Errorf("follow the feed: %w", err))
 		f.list.reload(ctx)
 	}
@@ -180,6 +215,7 @@ func (f *follower) take(a answer, sent, clock time.Time) (more bool, err error) 
 		if len(lines) == 0 || !same(lines[0], f.last) {
 			if !outlived(f.last.ID, clock) {
 				f.trouble.report(ErrHistory)
+				f.doubt()
 			}
 			f.last = redis.XMessage{}
 			return true, nil

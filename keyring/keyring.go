@@ -26,6 +26,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -37,6 +38,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/authapi/authapi/internal/ack"
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/script"
 	"github.com/authapi/authapi/tokens"
@@ -75,6 +77,9 @@ type Options struct {
 	Secrets [][]byte
 	// Schedule says when keys are changed.
 	Schedule Schedule
+	// Replicas is how many replicas of Redis must have a change before
+	// [Ring.Drop] has succeeded. 0: none.
+	Replicas int
 }
 
 func (o Options) key() string { return partition.Keys{Prefix: o.Prefix}.Keyring() }
@@ -83,6 +88,7 @@ func (o Options) key() string { return partition.Keys{Prefix: o.Prefix}.Keyring(
 type Ring struct {
 	client  redis.UniversalClient
 	options Options
+	writer  *ack.Writer
 	held    atomic.Pointer[held]
 }
 
@@ -117,7 +123,7 @@ func Read(ctx context.Context, c redis.UniversalClient, o Options) (*Ring, error
 	if err != nil {
 		return nil, err
 	}
-	sealed, _, err := r.read(ctx)
+	sealed, _, err := r.read(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +140,7 @@ func newRing(c redis.UniversalClient, o Options) (*Ring, error) {
 		return nil, errors.New("keyring: no secret")
 	}
 	o.Schedule = o.Schedule.withDefaults()
-	return &Ring{client: c, options: o}, nil
+	return &Ring{client: c, options: o, writer: ack.New(c, o.Replicas)}, nil
 }
 
 // Signer returns the key that signs now.
@@ -191,7 +197,7 @@ func (r *Ring) follow(ctx context.Context) error {
 	// Long enough to make an RSA key on a slow machine.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := r.update(ctx, func(c *contents, now time.Time) (bool, error) {
+	err := r.update(ctx, r.client, func(c *contents, now time.Time) (bool, error) {
 		return c.advance(now, r.options.Schedule)
 	})
 	if !errors.Is(err, ErrNone) {
@@ -207,7 +213,7 @@ func (r *Ring) follow(ctx context.Context) error {
 // enough, else as soon as it has. It returns when that is. If the schedule's
 // algorithm has changed, a next key of the new one takes the other's place.
 func (r *Ring) Rotate(ctx context.Context) (signsFrom time.Time, err error) {
-	err = r.update(ctx, func(c *contents, now time.Time) (bool, error) {
+	err = r.update(ctx, r.client, func(c *contents, now time.Time) (bool, error) {
 		if err := c.rotate(now, r.options.Schedule); err != nil {
 			return false, err
 		}
@@ -224,15 +230,32 @@ func (r *Ring) Rotate(ctx context.Context) (signsFrom time.Time, err error) {
 // follows, and by verifiers when they learn of it. If it was the current one
 // the next signs from now on.
 func (r *Ring) Drop(ctx context.Context, id string) error {
-	return r.update(ctx, func(c *contents, now time.Time) (bool, error) {
-		return true, c.drop(id, now, r.options.Schedule)
+	var unknown error
+	dropped := false
+	err := r.writer.Do(ctx, partition.Keys{Prefix: r.options.Prefix}.KeyringMark(), func(to redis.Scripter) error {
+		err := r.update(ctx, to, func(c *contents, now time.Time) (bool, error) {
+			return true, c.drop(id, now, r.options.Schedule)
+		})
+		switch {
+		case err == nil:
+			dropped, unknown = true, nil
+		case errors.Is(err, ErrUnknownKey):
+			// Dropped a moment ago, perhaps, and not acknowledged by replicas yet:
+			// then this waits for them.
+			if !dropped {
+				unknown = err
+			}
+			err = nil
+		}
+		return err
 	})
+	return cmp.Or(err, unknown)
 }
 
 // Reseal seals the ring under the first secret, so that the others can be
 // removed.
 func (r *Ring) Reseal(ctx context.Context) error {
-	return r.update(ctx, func(*contents, time.Time) (bool, error) { return true, nil })
+	return r.update(ctx, r.client, func(*contents, time.Time) (bool, error) { return true, nil })
 }
 
 // attempts bounds how often a change starts over because another came first.
@@ -240,9 +263,9 @@ const attempts = 20
 
 // update reads the ring, lets it be changed, and stores it if it was. Whatever
 // is then in Redis is held.
-func (r *Ring) update(ctx context.Context, change func(c *contents, now time.Time) (bool, error)) error {
+func (r *Ring) update(ctx context.Context, to redis.Scripter, change func(c *contents, now time.Time) (bool, error)) error {
 	for range attempts {
-		sealed, now, err := r.read(ctx)
+		sealed, now, err := r.read(ctx, to)
 		if err != nil {
 			return err
 		}
@@ -261,7 +284,7 @@ func (r *Ring) update(ctx context.Context, change func(c *contents, now time.Tim
 		if h, err = r.close(c); err != nil {
 			return err
 		}
-		swapped, err := r.swap(ctx, sealed, h.sealed)
+		swapped, err := r.swap(ctx, to, sealed, h.sealed)
 		if err != nil {
 			return err
 		}
@@ -274,7 +297,7 @@ func (r *Ring) update(ctx context.Context, change func(c *contents, now time.Tim
 }
 
 func (r *Ring) create(ctx context.Context) error {
-	_, now, err := r.read(ctx)
+	_, now, err := r.read(ctx, r.client)
 	if !errors.Is(err, ErrNone) {
 		return err
 	}
@@ -291,8 +314,8 @@ func (r *Ring) create(ctx context.Context) error {
 
 // read returns the sealed ring and the time of Redis. With [ErrNone] the time
 // is valid.
-func (r *Ring) read(ctx context.Context) (sealed string, now time.Time, err error) {
-	reply, err := readScript.Run(ctx, r.client, []string{r.options.key()}).Slice()
+func (r *Ring) read(ctx context.Context, from redis.Scripter) (sealed string, now time.Time, err error) {
+	reply, err := readScript.Run(ctx, from, []string{r.options.key()}).Slice()
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("keyring: read: %w", err)
 	}
@@ -311,8 +334,8 @@ func (r *Ring) read(ctx context.Context) (sealed string, now time.Time, err erro
 	return sealed, now, nil
 }
 
-func (r *Ring) swap(ctx context.Context, old, replacement string) (bool, error) {
-	reply, err := swapScript.Run(ctx, r.client, []string{r.options.key()}, old, replacement).Slice()
+func (r *Ring) swap(ctx context.Context, to redis.Scripter, old, replacement string) (bool, error) {
+	reply, err := swapScript.Run(ctx, to, []string{r.options.key()}, old, replacement).Slice()
 	if err == nil && (len(reply) != 2 || reply[0] != r.options.key()) {
 		err = errReply
 	}

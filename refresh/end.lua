@@ -8,8 +8,9 @@
 -- ARGV[4]  how long a tombstone lies (ms)
 -- ARGV[5]… the sessions' ids
 --
--- Reply    KEYS[1], then "changed", or "ended" and how many sessions ended by
---          this run
+-- Reply    KEYS[1], then "changed" and 0, or "ended" and how many sessions ended
+--          by this run, and for each session that it denied: its id, and until
+--          when it is denied (Unix seconds)
 --
 -- For each session: deny, tell the feed, mark the tombstone, leave the index,
 -- and last of all drop the fields. Until that last write a second run finds
@@ -29,7 +30,7 @@ if ARGV[2] ~= '' then
   end
 end
 
-local ended = 0
+local reply = {KEYS[1], 'ended', 0}
 for i = 5, #ARGV do
   local sid = ARGV[i]
   local session = KEYS[2 * i - 7]
@@ -39,11 +40,12 @@ for i = 5, #ARGV do
       -- Not only what this Redis granted: one that came back older than its
       -- clients does not know of all that was.
       local exp = math.max(tonumber(x), math.floor(now / 1000) + l)
-      deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now)
+      reply[#reply + 1] = sid
+      reply[#reply + 1] = deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now) or 0
       if not done then
         redis.call('HSET', session, 'end', now, 'why', ARGV[1])
         done = now
-        ended = ended + 1
+        reply[3] = reply[3] + 1
       end
       redis.call('PEXPIREAT', session, done + ARGV[4])
     end
@@ -59,4 +61,4 @@ for i = 5, #ARGV do
     end
   end
 end
-return {KEYS[1], 'ended', ended}
+return reply

@@ -162,7 +162,7 @@ func TestHistoriesFindMutations(t *testing.T) {
 	}
 	// The model knows nothing of access tokens.
 	t.Run("access tokens not denied", func(t *testing.T) {
-		m := mutation{original: `deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now)`}
+		m := mutation{original: `deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now)`, mutant: `exp`}
 		search(t, m, refresh.EndSource, refresh.SetEndSource, func(r *round) bool {
 			return strings.Contains(strings.Join(r.problems(), "\n"), notDenied)
 		})

@@ -79,6 +79,7 @@ const (
 	Disabled Reason = "disabled" // the account was disabled
 	Password Reason = "password" // the password was changed
 	Admin    Reason = "admin"    // by an operator
+	Asserted Reason = "asserted" // it had ended before, and Redis had forgotten; why is not known
 )
 
 // Refusals. They say that the request must not succeed; anything else that a

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/denylist"
+	"github.com/authapi/authapi/internal/ack"
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/script"
 )
@@ -62,6 +63,14 @@ type Options struct {
 	// Policy returns a client's present policy, false for an unknown client.
 	// A refreshed session that carries an older one is given it.
 	Policy func(clientID string) (Policy, bool)
+	// Replicas is how many replicas of Redis must have the end of a session
+	// before [Store.End], [Store.EndAll] or a replay at [Store.Rotate] is
+	// answered. 0: none.
+	Replicas int
+	// Ended, if set, is told of each session that was ended here, why, and until
+	// when its access tokens are denied (zero if that is not known), before
+	// whoever asked for it is.
+	Ended func(sid string, why Reason, until time.Time)
 }
 
 // Limit is N in any time Per. All N may come at once, and one more each time that
@@ -92,6 +101,8 @@ type Store struct {
 	deny   *denylist.List
 	limit  Limit
 	policy func(string) (Policy, bool)
+	writer *ack.Writer
+	ended  func(sid string, why Reason, until time.Time)
 }
 
 // New returns a store. It does not ask Redis anything.
@@ -103,13 +114,21 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 	if o.Policy == nil {
 		return nil, errors.New("refresh: no policy")
 	}
+	ended := o.Ended
+	if ended == nil {
+		ended = func(string, Reason, time.Time) {}
+	}
 	return &Store{
 		client: c,
 		keys:   partition.Keys{Prefix: o.Prefix},
 		codec:  codec,
-		deny:   denylist.New(c, o.Prefix),
 		limit:  o.Limit,
+		deny: denylist.New(c, o.Prefix, denylist.AcknowledgedBy(o.Replicas), denylist.Tell(func(d denylist.Denial) {
+			ended(d.ID, Asserted, d.Until) // only sessions that are not there are denied by this
+		})),
 		policy: o.Policy,
+		writer: ack.New(c, o.Replicas),
+		ended:  ended,
 	}, nil
 }
 
@@ -229,7 +248,7 @@ func (st *Store) trim(ctx context.Context, sub string, limit int) error {
 		return err
 	}
 	for _, s := range live[:max(0, len(live)-limit)] {
-		if err := st.end(ctx, sub, s.SID, Limited); err != nil {
+		if _, err := st.end(ctx, st.client, sub, s.SID, Limited); err != nil {
 			return err
 		}
 	}
@@ -281,6 +300,13 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		return nil, ErrExpired
 	case "ended":
 		if Reason(a.record[fieldWhy]) == Reused {
+			// The replay that ended it may have been put off because replicas
+			// were missing.
+			if st.writer.Replicas() > 0 {
+				if err := st.End(ctx, sid, Reused); err != nil {
+					return nil, err
+				}
+			}
 			return nil, ErrReused
 		}
 		return nil, ErrEnded
@@ -319,7 +345,11 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		// Until the tombstone is written nothing has changed: if it fails before,
 		// the caller is told that there was trouble, and the next replay comes
 		// here again.
-		if err := st.end(ctx, s.Subject, sid, Reused); err != nil {
+		err := st.writer.Do(ctx, st.keys.Mark(token.partition), func(c redis.Scripter) error {
+			_, err := st.end(ctx, c, s.Subject, sid, Reused)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 		return nil, &ReuseError{
@@ -348,7 +378,7 @@ func (st *Store) Get(ctx context.Context, sid string) (Session, error) {
 	if !ok {
 		return Session{}, ErrExpired
 	}
-	r, err := st.read(ctx, p, sid)
+	r, err := st.read(ctx, st.client, p, sid)
 	if err != nil {
 		return Session{}, err
 	}
@@ -361,9 +391,9 @@ func (st *Store) Get(ctx context.Context, sid string) (Session, error) {
 	return r.session(sid)
 }
 
-func (st *Store) read(ctx context.Context, p partition.ID, sid string) (record, error) {
+func (st *Store) read(ctx context.Context, c redis.Scripter, p partition.ID, sid string) (record, error) {
 	key := st.keys.Session(p, sid)
-	reply, err := echoed(sessionScript.Run(ctx, st.client, []string{key}), key)
+	reply, err := echoed(sessionScript.Run(ctx, c, []string{key}), key)
 	if err == nil && len(reply) != 1 {
 		err = ErrReply
 	}
@@ -374,9 +404,9 @@ func (st *Store) read(ctx context.Context, p partition.ID, sid string) (record, 
 }
 
 // index returns the ids of a user's sessions, the oldest first.
-func (st *Store) index(ctx context.Context, sub string) ([]string, error) {
+func (st *Store) index(ctx context.Context, c redis.Scripter, sub string) ([]string, error) {
 	key := st.keys.User(sub)
-	reply, err := echoed(indexScript.Run(ctx, st.client, []string{key}), key)
+	reply, err := echoed(indexScript.Run(ctx, c, []string{key}), key)
 	if err != nil {
 		return nil, fmt.Errorf("read session index: %w", err)
 	}
@@ -396,7 +426,7 @@ func (st *Store) index(ctx context.Context, sub string) ([]string, error) {
 
 // List returns a user's live sessions, the oldest first.
 func (st *Store) List(ctx context.Context, sub string) ([]Session, error) {
-	sids, err := st.index(ctx, sub)
+	sids, err := st.index(ctx, st.client, sub)
 	if err != nil || len(sids) == 0 {
 		return nil, err
 	}
@@ -439,27 +469,39 @@ func (st *Store) End(ctx context.Context, sid string, why Reason) error {
 	if !ok {
 		return nil
 	}
-	r, err := st.read(ctx, p, sid)
-	if err != nil {
-		return fmt.Errorf("end session: %w", err)
+	var unknown bool
+	err := st.writer.Do(ctx, st.keys.Mark(p), func(c redis.Scripter) error {
+		r, err := st.read(ctx, c, p, sid)
+		if err != nil {
+			return fmt.Errorf("end session: %w", err)
+		}
+		sub := r[fieldSubject]
+		unknown = sub == "" && !r.tombstone()
+		if sub == "" {
+			return nil
+		}
+		told, err := st.end(ctx, c, sub, sid, why)
+		if err == nil && !told {
+			// An earlier run, whose reply was lost, knew until when.
+			st.ended(sid, why, time.Time{})
+		}
+		return err
+	})
+	if err == nil && unknown {
+		// Expired, or lost by a Redis that came back older. In the second case
+		// access tokens may still live, and this denies them.
+		err = st.deny.AddSession(ctx, sid)
+		if err != nil {
+			err = fmt.Errorf("end session: %w", err)
+		}
 	}
-	if sub := r[fieldSubject]; sub != "" {
-		return st.end(ctx, sub, sid, why)
-	}
-	if r.tombstone() {
-		return nil
-	}
-	// Expired, or lost by a Redis that came back older. In the second case
-	// access tokens may still live, and this denies them.
-	if err := st.deny.AddSession(ctx, sid); err != nil {
-		return fmt.Errorf("end session: %w", err)
-	}
-	return nil
+	return err
 }
 
-func (st *Store) end(ctx context.Context, sub, sid string, why Reason) error {
-	_, _, err := st.runEnd(ctx, sub, []string{sid}, why, "", "")
-	return err
+// end ends one session, and reports whether [Options.Ended] was told.
+func (st *Store) end(ctx context.Context, c redis.Scripter, sub, sid string, why Reason) (told bool, err error) {
+	done, err := st.runEnd(ctx, c, sub, []string{sid}, why, "", "")
+	return done.told > 0, err
 }
 
 // EndAll ends all sessions of a user except one ("" for none), at one moment:
@@ -468,24 +510,34 @@ func (st *Store) end(ctx context.Context, sub, sid string, why Reason) error {
 //
 // If logins never cease to come, those that began before the call still end:
 // nobody can keep a session by beginning others.
-func (st *Store) EndAll(ctx context.Context, sub, except string, why Reason) (int, error) {
-	for attempt := 1; ; attempt++ {
-		sids, err := st.index(ctx, sub)
-		if err != nil || len(sids) == 0 {
-			return 0, err
+func (st *Store) EndAll(ctx context.Context, sub, except string, why Reason) (ended int, err error) {
+	err = st.writer.Do(ctx, st.keys.Mark(partition.Of(sub)), func(c redis.Scripter) error {
+		for attempt := 1; ; attempt++ {
+			sids, err := st.index(ctx, c, sub)
+			if err != nil || len(sids) == 0 {
+				return err
+			}
+			exactly := "all"
+			if attempt == attempts {
+				exactly = ""
+			}
+			done, err := st.runEnd(ctx, c, sub, sids, why, exactly, except)
+			ended += done.ended
+			if err != nil || !done.changed {
+				return err
+			}
 		}
-		exactly := "all"
-		if attempt == attempts {
-			exactly = ""
-		}
-		n, changed, err := st.runEnd(ctx, sub, sids, why, exactly, except)
-		if err != nil || !changed {
-			return n, err
-		}
-	}
+	})
+	return ended, err
 }
 
-func (st *Store) runEnd(ctx context.Context, sub string, sids []string, why Reason, all, except string) (ended int, changed bool, err error) {
+// outcome is what end.lua replied.
+type outcome struct {
+	ended, told int
+	changed     bool // nothing was done: the index is another one
+}
+
+func (st *Store) runEnd(ctx context.Context, c redis.Scripter, sub string, sids []string, why Reason, all, except string) (outcome, error) {
 	p := partition.Of(sub)
 	keys := []string{st.keys.User(sub), st.keys.Feed(p)}
 	args := []any{string(why), all, except, tombstoneLife.Milliseconds()}
@@ -493,15 +545,71 @@ func (st *Store) runEnd(ctx context.Context, sub string, sids []string, why Reas
 		keys = append(keys, st.keys.Session(p, sid), st.keys.Deny(p, sid))
 		args = append(args, sid)
 	}
-	reply, err := echoed(endScript.Run(ctx, st.client, keys, args...), keys[0])
-	if err == nil && len(reply) != 2 {
+	reply, err := echoed(endScript.Run(ctx, c, keys, args...), keys[0])
+	if err == nil && (len(reply) < 2 || len(reply)%2 != 0) {
 		err = ErrReply
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("end sessions: %w", err)
+		return outcome{}, fmt.Errorf("end sessions: %w", err)
 	}
 	n, _ := reply[1].(int64)
-	return int(n), reply[0] == "changed", nil
+	o := outcome{ended: int(n), changed: reply[0] == "changed"}
+	for i := 2; i < len(reply); i += 2 {
+		sid, ok := reply[i].(string)
+		until, _ := reply[i+1].(int64)
+		if !ok || until <= 0 {
+			return outcome{}, fmt.Errorf("end sessions: %w", ErrReply)
+		}
+		st.ended(sid, why, time.Unix(until, 0))
+		o.told++
+	}
+	return o, nil
+}
+
+// EndAgain ends a session that had ended before, if Redis has forgotten it: if
+// the session lives. It reports whether it did. One that is not there is not made,
+// and a tombstone stays as it is. Replicas are not waited for.
+func (st *Store) EndAgain(ctx context.Context, sid string, why Reason) (bool, error) {
+	p, ok := partition.OfSID(sid)
+	if !ok {
+		return false, nil
+	}
+	r, err := st.read(ctx, st.client, p, sid)
+	if err != nil {
+		return false, fmt.Errorf("end session again: %w", err)
+	}
+	if r[fieldSubject] == "" || r.tombstone() {
+		return false, nil
+	}
+	done, err := st.runEnd(ctx, st.client, r[fieldSubject], []string{sid}, why, "", "")
+	return done.ended > 0, err
+}
+
+// Standing is what Redis knows of the end of a session.
+type Standing struct {
+	Lives bool   // the session is there, and has not ended
+	Why   Reason // it has ended
+}
+
+// Standings looks at several sessions in one go.
+func (st *Store) Standings(ctx context.Context, sids []string) ([]Standing, error) {
+	pipe := st.client.Pipeline()
+	asked := make([]*redis.SliceCmd, len(sids))
+	for i, sid := range sids {
+		p, _ := partition.OfSID(sid) // of nonsense nothing is there
+		asked[i] = pipe.HMGet(ctx, st.keys.Session(p, sid), fieldSubject, fieldEnd, fieldWhy)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read sessions: %w", err)
+	}
+	all := make([]Standing, len(sids))
+	for i, cmd := range asked {
+		if v := cmd.Val(); len(v) == 3 {
+			why, _ := v[2].(string)
+			all[i] = Standing{Lives: v[0] != nil && v[1] == nil, Why: Reason(why)}
+		}
+	}
+	return all, nil
 }
 
 // SetRoles changes the roles in all sessions of a user. Access tokens show
@@ -511,7 +619,7 @@ func (st *Store) SetRoles(ctx context.Context, sub string, roles []string) error
 	if len(joined) > MaxRoles {
 		return fmt.Errorf("refresh: roles of %d bytes: at most %d", len(joined), MaxRoles)
 	}
-	sids, err := st.index(ctx, sub)
+	sids, err := st.index(ctx, st.client, sub)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func check(ctx context.Context, p program) error {
 		return errNotReady
 	}
 	defer client.Close()
-	report, err := redisconn.Inspect(ctx, client)
+	report, err := redisconn.Inspect(ctx, client, c.needs())
 	for _, f := range report.Findings {
 		say(f.Level, f.Subject, f.Message)
 	}

@@ -59,6 +59,13 @@ type config struct {
 	// authapi. Changing it logs everyone out. Refused without a Redis URL.
 	redisPrefix string
 
+	// AUTHAPI_REVOCATION_REPLICAS, --revocation-replicas: how many replicas of
+	// Redis must have acknowledged a revocation before it is answered, 0 to 9.
+	// If too few do in time, the answer is 503 and the client asks again.
+	// Default 0: a failover may lose the last revocations, which the instances
+	// then assert again. Refused without a Redis URL.
+	revocationReplicas int
+
 	// AUTHAPI_SECRET, or AUTHAPI_SECRET_FILE, --secret-file: base64 of at least
 	// 32 random bytes (openssl rand -base64 32). Several are separated by
 	// commas: the first signs and seals, all verify and open. To rotate, append
@@ -292,6 +299,7 @@ func (c config) LogValue() slog.Value {
 		slog.String("audience", c.audience),
 		slog.String("redis_url", redisURL),
 		slog.String("redis_prefix", c.redisPrefix),
+		slog.Int("revocation_replicas", c.revocationReplicas),
 		slog.Int("secrets", len(c.secrets)),
 		slog.Int("verifier_secrets", len(c.verifierSecrets)),
 		slog.Any("trusted_proxies", c.trustedProxies),

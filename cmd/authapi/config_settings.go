@@ -60,6 +60,11 @@ func settings() []setting {
 			read: (*config).readRedisPrefix,
 		},
 		{
+			env: "AUTHAPI_REVOCATION_REPLICAS", arg: "number", def: "0", fixed: true, production: true,
+			doc:  "How many replicas of Redis must have a revocation before it is answered, 0 to 9.",
+			read: (*config).readRevocationReplicas,
+		},
+		{
 			env: "AUTHAPI_SECRET", arg: "base64[,base64...]", def: "required with a Redis URL", file: true, secret: true, production: true,
 			doc:  "At least 32 random bytes in base64; the first of several signs, all verify.",
 			read: (*config).readSecrets,

@@ -107,6 +107,15 @@ func (c *config) readRedisPrefix(v string) error {
 	return nil
 }
 
+func (c *config) readRevocationReplicas(v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 || n > 9 {
+		return fmt.Errorf("%q is not a number from 0 to 9", v)
+	}
+	c.revocationReplicas = n
+	return nil
+}
+
 func (c *config) readClientsFile(v string) error {
 	clients, err := clientsfile.Read(v)
 	c.clients = clients

@@ -17,6 +17,7 @@ import (
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/journal"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/relay"
 	"github.com/authapi/authapi/web"
@@ -61,7 +62,7 @@ func serve(ctx context.Context, p program) error {
 	// services that follow this instance must not lose it before it is gone.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	health := &watch{client: client, logger: logger}
+	health := &watch{client: client, needs: c.needs(), logger: logger, doubts: make(chan struct{}, 1)}
 	if !c.embedded {
 		if err := health.inspect(ctx); err != nil {
 			return err
@@ -78,13 +79,16 @@ func serve(ctx context.Context, p program) error {
 			return err
 		}
 	}
+	// The instance itself drops no key but one that was dropped before.
+	s.ring.Replicas = 0
 	keys, err := keyring.Open(ctx, client, s.ring)
 	if err != nil {
 		return err
 	}
 	go keys.Follow(running, followEvery, func(err error) { logger.Error("signing keys", "error", err) })
 	go s.denied.Beat(running, seldom(func(err error) { logger.Error("cannot give signs of life to verifiers", "error", err) }))
-	revocations := relay.New(s.denied, relay.Options{
+	go s.journal.Run(running, journal.Stores{Sessions: s.sessions, Denylist: s.denied, Keys: keys}, asserted(logger))
+	revocations := relay.New(s.journal.Source(s.denied, health.doubt), relay.Options{
 		Trouble: seldom(func(err error) { logger.Error("cannot follow the revocations", "error", err) }),
 	})
 	go revocations.Run(running)
@@ -156,19 +160,35 @@ func seldom(report func(error)) func(error) {
 	}
 }
 
+// asserted logs what Redis had forgotten and was told again.
+func asserted(logger *slog.Logger) journal.Asserted {
+	trouble := seldom(func(err error) { logger.Error("cannot look whether the revocations stand", "error", err) })
+	return func(now journal.Totals, err error) {
+		if now != (journal.Totals{}) {
+			logger.Warn("Redis had forgotten revocations, asserted again",
+				"sessions", now.Sessions, "denials", now.Denials, "keys", now.Keys, "event", true)
+		}
+		if err != nil {
+			trouble(err)
+		}
+	}
+}
+
 // watch repeats the inspection of Redis while the service runs: a failover may
 // lead to a server with another policy, and clocks drift. An instance whose
 // Redis does not pass is not ready. What is found is logged when it changes,
 // not each time.
 type watch struct {
 	client redis.UniversalClient
+	needs  redisconn.Needs
 	logger *slog.Logger
+	doubts chan struct{} // full if Redis may be another one than before
 	warned string // by the last inspection
 	last   atomic.Pointer[error]
 }
 
 func (w *watch) inspect(ctx context.Context) error {
-	report, err := redisconn.Inspect(ctx, w.client)
+	report, err := redisconn.Inspect(ctx, w.client, w.needs)
 	if err != nil {
 		return err
 	}
@@ -189,6 +209,18 @@ func (w *watch) inspect(ctx context.Context) error {
 	return report.Err()
 }
 
+// doubt makes the next inspection come at once.
+func (w *watch) doubt() {
+	select {
+	case w.doubts <- struct{}{}:
+	default:
+	}
+}
+
+// settle is how long after an inspection the next one comes at the earliest: a
+// Redis that comes and goes gives reason for many.
+const settle = time.Second
+
 func (w *watch) run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -197,22 +229,35 @@ func (w *watch) run(ctx context.Context, every time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-w.doubts:
 		}
 		limited, cancel := context.WithTimeout(ctx, redisconn.Budget)
 		err := w.inspect(limited)
 		cancel()
-		// Whether Redis answers is asked at each /readyz, and better there.
-		if errors.Is(err, redisconn.ErrUnreachable) {
-			continue
+		w.note(err)
+		if errors.Is(err, redisconn.ErrUnreachable) && w.doubts != nil {
+			w.doubt()
 		}
-		before := w.err()
-		w.last.Store(&err)
-		switch {
-		case err != nil && before == nil:
-			w.logger.Error("Redis no longer keeps the promises", "error", err)
-		case err == nil && before != nil:
-			w.logger.Info("Redis keeps the promises again")
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(every, settle)):
 		}
+	}
+}
+
+// note keeps what an inspection has found. Whether Redis answers is asked at each
+// /readyz, and better there.
+func (w *watch) note(err error) {
+	if errors.Is(err, redisconn.ErrUnreachable) {
+		return
+	}
+	before := w.err()
+	w.last.Store(&err)
+	switch {
+	case err != nil && before == nil:
+		w.logger.Error("Redis no longer keeps the promises", "error", err)
+	case err == nil && before != nil:
+		w.logger.Info("Redis keeps the promises again")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
+	"github.com/authapi/authapi/journal"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/throttle"
@@ -20,6 +21,7 @@ import (
 type stores struct {
 	redis    redis.UniversalClient
 	ring     keyring.Options
+	journal  *journal.Journal
 	sessions *refresh.Store
 	denied   *denylist.List
 	users    *users.Directory
@@ -27,11 +29,14 @@ type stores struct {
 }
 
 func newStores(c config, client redis.UniversalClient) (stores, error) {
+	past := journal.New()
 	sessions, err := refresh.New(client, refresh.Options{
-		Prefix:  c.redisPrefix,
-		Secrets: c.secrets,
-		Limit:   refresh.Limit(c.refreshLimit),
-		Policy:  c.clients.Policy,
+		Prefix:   c.redisPrefix,
+		Secrets:  c.secrets,
+		Limit:    refresh.Limit(c.refreshLimit),
+		Policy:   c.clients.Policy,
+		Replicas: c.revocationReplicas,
+		Ended:    past.Ended,
 	})
 	if err != nil {
 		return stores{}, err
@@ -48,8 +53,9 @@ func newStores(c config, client redis.UniversalClient) (stores, error) {
 	return stores{
 		redis:    client,
 		ring:     c.ring(),
+		journal:  past,
 		sessions: sessions,
-		denied:   denylist.New(client, c.redisPrefix),
+		denied:   denylist.New(client, c.redisPrefix, denylist.AcknowledgedBy(c.revocationReplicas), denylist.Tell(past.Denied)),
 		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
 		throttle: tries,
 	}, nil
@@ -61,8 +67,12 @@ func (c config) ring() keyring.Options {
 		Prefix:   c.redisPrefix,
 		Secrets:  c.secrets,
 		Schedule: keyring.Schedule{Algorithm: c.signingAlgorithm, Every: c.keyRotation},
+		Replicas: c.revocationReplicas,
 	}
 }
+
+// needs are what is asked of Redis beyond what every deployment asks.
+func (c config) needs() redisconn.Needs { return redisconn.Needs{Replicas: c.revocationReplicas} }
 
 // commandTimeout bounds an administrative command, but for the time in which
 // it waits for its user.

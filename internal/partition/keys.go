@@ -34,7 +34,14 @@ func (k Keys) Beat(p ID) string { return k.in(p) + "beat" }
 // example, by a hash of what is counted.
 func (k Keys) Tries(p ID, id string) string { return k.in(p) + "tries:" + id }
 
+// Mark names the string that is written behind what replicas must acknowledge.
+func (k Keys) Mark(p ID) string { return k.in(p) + "mark" }
+
 // Keyring names the sealed signing keys, which belong to no partition.
 func (k Keys) Keyring() string { return k.Prefix + ":keyring" }
+
+// KeyringMark is the mark beside the signing keys. Its hash tag is all of their
+// key's name.
+func (k Keys) KeyringMark() string { return k.Prefix + ":{" + k.Keyring() + "}:mark" }
 
 func (k Keys) in(p ID) string { return k.Prefix + ":{" + p.Tag() + "}:" }

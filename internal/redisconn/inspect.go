@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/authapi/authapi/internal/ack"
 )
 
 // Level says how bad a [Finding] is.
@@ -38,7 +40,7 @@ func (l Level) String() string {
 type Finding struct {
 	Level Level
 	// Subject is one of reachable, mode, version, role, maxmemory_policy,
-	// persistence and clock.
+	// persistence, clock and, if replicas are needed, replicas.
 	Subject string
 	// Message is for the operator: what was found and, unless OK, what to do.
 	Message string
@@ -77,6 +79,12 @@ const (
 	skewRefuse = 10 * time.Second
 )
 
+// Needs are what a deployment asks of its Redis beyond what all do.
+type Needs struct {
+	// Replicas is how many must acknowledge a revocation.
+	Replicas int
+}
+
 // Inspect checks whether the Redis behind client keeps the service's promises.
 // On a Cluster it asks every master and reports the worst. It needs the
 // commands PING, INFO and TIME, and uses CONFIG GET where that is allowed. It
@@ -88,7 +96,7 @@ const (
 //
 // Do not use it on the embedded miniredis, which lacks nearly all of INFO and
 // would be refused.
-func Inspect(ctx context.Context, client redis.UniversalClient) (Report, error) {
+func Inspect(ctx context.Context, client redis.UniversalClient, needs Needs) (Report, error) {
 	r := Report{Mode: "standalone", Masters: 1}
 	var nodes []node
 	var err error
@@ -125,7 +133,11 @@ func Inspect(ctx context.Context, client redis.UniversalClient) (Report, error) 
 
 	slices.SortFunc(nodes, func(a, b node) int { return cmp.Compare(a.addr, b.addr) })
 	r.Findings = []Finding{{OK, "reachable", "answers"}, r.mode()}
-	for _, check := range []func(node) Finding{node.version, node.role, node.policy, node.persistence, node.clock} {
+	checks := []func(node) Finding{node.version, node.role, node.policy, node.persistence, node.clock}
+	if needs.Replicas > 0 {
+		checks = append(checks, needs.replicas)
+	}
+	for _, check := range checks {
 		r.Findings = append(r.Findings, worst(nodes, check))
 	}
 	oldest := slices.MinFunc(nodes, func(a, b node) int {
@@ -280,6 +292,17 @@ func (n node) persistence() Finding {
 	default:
 		return warn("the append-only file is off, and the server does not tell whether it takes snapshots: a restart may forget logins and revocations" + advice)
 	}
+}
+
+// replicas: with too few of them every revocation is answered 503. That is a
+// warning, because it is what was asked for, and logging in and refreshing go on.
+func (needs Needs) replicas(n node) Finding {
+	online := ack.Online(n.info)
+	msg := fmt.Sprintf("%d connected, and %d must acknowledge a revocation", online, needs.Replicas)
+	if online < needs.Replicas {
+		return Finding{Warn, "replicas", msg + ": logging out and everything else that revokes is answered 503 until there are enough"}
+	}
+	return Finding{OK, "replicas", msg}
 }
 
 // clock: expiry times come from Redis's clock and are judged by others.

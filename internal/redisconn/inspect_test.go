@@ -16,7 +16,7 @@ import (
 // inspect returns the report and its findings by subject, each "level: message".
 func inspect(t *testing.T, client redis.UniversalClient) (redisconn.Report, map[string]string) {
 	t.Helper()
-	r, err := redisconn.Inspect(t.Context(), client)
+	r, err := redisconn.Inspect(t.Context(), client, redisconn.Needs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestInspectReportsTrouble(t *testing.T) {
 			s.Pause()
 			var r redisconn.Report
 			err := within(t, limit, func(ctx context.Context) (err error) {
-				r, err = redisconn.Inspect(ctx, client)
+				r, err = redisconn.Inspect(ctx, client, redisconn.Needs{})
 				return err
 			})
 			if !errors.Is(err, redisconn.ErrUnreachable) || !errors.Is(r.Err(), redisconn.ErrRefused) {

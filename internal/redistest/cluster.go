@@ -155,6 +155,7 @@ func (c *cluster) startMaster() (bus string, err error) {
 			return "tcp", net.JoinHostPort("127.0.0.1", port), []string{
 				"--port", port,
 				"--bind", "127.0.0.1",
+				"--repl-diskless-sync-delay", "0",
 				"--cluster-enabled", "yes",
 				"--cluster-port", bus,
 				"--cluster-announce-ip", "127.0.0.1",

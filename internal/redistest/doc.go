@@ -13,7 +13,8 @@
 // [Server.Flaky] gives a second client that loses replies, [Server.SetFull],
 // [Server.Pause] and [Server.Kill] do the other damage. [CommandCount] counts
 // what callers send. For failovers, [RedisTCP] gives servers that a test can
-// make replicas of each other, with a clock each, and [Sentinel] watches them.
+// make replicas of each other with [Replicate], with a clock each, and [Sentinel]
+// watches them. [Server.Restore] brings a server back with an older state.
 //
 // # How it works
 //
@@ -38,6 +39,6 @@
 //
 // # What it does not do
 //
-// It has no TLS or persistence, no replicas in the Cluster, and does not move
+// It has no TLS and no append-only file, no replicas in the Cluster, and does not move
 // Cluster slots. Code that is not a test must not import it.
 package redistest

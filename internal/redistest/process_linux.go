@@ -28,6 +28,8 @@ type process struct {
 	network, addr string
 
 	folder string
+	args   []string // of redis-server
+	clock  *clock
 	proc   *os.Process
 	killed atomic.Bool
 	ended  chan struct{} // closed when the process has been reaped
@@ -47,8 +49,8 @@ func startProcess(clock *clock, listen func(folder string) (network, addr string
 	p := &process{folder: folder, ended: make(chan struct{})}
 	var args []string
 	p.network, p.addr, args = listen(folder)
-	cmd := exec.Command("redis-server", append(args, "--dir", folder, "--save", "", "--appendonly", "no")...)
-	if err := p.start(cmd, clock); err != nil {
+	p.args, p.clock = append(args, "--dir", folder, "--save", "", "--appendonly", "no"), clock
+	if err := p.start(exec.Command("redis-server", p.args...), clock); err != nil {
 		os.RemoveAll(folder)
 		return nil, err
 	}
@@ -152,6 +154,19 @@ func (p *process) kill() {
 	p.killed.Store(true)
 	_ = p.proc.Kill() // fails only if it has ended
 	<-p.ended
+}
+
+// restart kills the process and starts it anew, with what it has on disk.
+func (p *process) restart() error {
+	p.kill()
+	p.ended = make(chan struct{})
+	p.killed.Store(false)
+	if err := p.start(exec.Command("redis-server", p.args...), p.clock); err != nil {
+		p.killed.Store(true)
+		close(p.ended)
+		return err
+	}
+	return p.waitUntilReady(p.clock)
 }
 
 func (p *process) wasKilled() bool { return p.killed.Load() }

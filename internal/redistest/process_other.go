@@ -25,6 +25,7 @@ func (*process) kill()                         {}
 func (*process) stop() (log string, died bool) { return "", false }
 func (*process) pause() error                  { return errNotLinux }
 func (*process) resume() error                 { return errNotLinux }
+func (*process) restart() error                { return errNotLinux }
 func unmap([]byte)                             {}
 
 func mapCells(*os.File) (mapping []byte, offset, readers *atomic.Int64, err error) {

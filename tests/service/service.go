@@ -38,6 +38,7 @@ import (
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/journal"
 	"github.com/authapi/authapi/keyring"
 	"github.com/authapi/authapi/refresh"
 	"github.com/authapi/authapi/relay"
@@ -85,6 +86,7 @@ type Service struct {
 	Keys     *keyring.Ring
 	Users    *users.Directory
 	Relay    *relay.Relay
+	Journal  *journal.Journal
 	// Subject is the one of the user that exists from the start.
 	Subject string
 
@@ -102,6 +104,7 @@ type options struct {
 	secrets  [][]byte
 	live     bool
 	schedule keyring.Schedule
+	replicas int
 }
 
 // Through makes the instance use the given Redis client, one that loses
@@ -116,9 +119,12 @@ func With(change func(*api.Config)) Option {
 // Secrets are the instance's instead of the one that all others have.
 func Secrets(secrets ...[]byte) Option { return func(o *options) { o.secrets = secrets } }
 
+// AcknowledgedBy makes revocations wait for so many replicas of Redis.
+func AcknowledgedBy(replicas int) Option { return func(o *options) { o.replicas = replicas } }
+
 // Live makes the instance do what it does in production beside the requests:
-// give signs of life, relay revocations, follow the signing keys, which change
-// by the given schedule. Most tests can do without the noise.
+// give signs of life, relay revocations, assert them again when Redis has
+// forgotten them, follow the signing keys, which change by the given schedule. Most tests can do without the noise.
 func Live(keys keyring.Schedule) Option {
 	return func(o *options) { o.live, o.schedule = true, keys }
 }
@@ -199,15 +205,16 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 		ID: Shop, Secrets: []api.ClientSecret{api.HashClientSecret(ShopSecret)}, MayStart: true,
 		Policy: api.DefaultPolicy(refresh.Authenticated), Scopes: strings.Fields(ShopScope),
 	}
+	v.Journal = journal.New()
 	v.Sessions, err = refresh.New(o.redis, refresh.Options{
-		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy,
-		Limit: refresh.Limit{N: 300, Per: 5 * time.Minute},
+		Limit:  refresh.Limit{N: 300, Per: 5 * time.Minute},
+		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy, Replicas: o.replicas, Ended: v.Journal.Ended,
 	})
 	must(err)
-	v.Denylist = denylist.New(o.redis, s.Prefix)
+	v.Denylist = denylist.New(o.redis, s.Prefix, denylist.AcknowledgedBy(o.replicas), denylist.Tell(v.Journal.Denied))
 	v.Keys, err = keyring.Open(ctx, o.redis, keyring.Options{Prefix: s.Prefix, Secrets: o.secrets, Schedule: o.schedule})
 	must(err)
-	v.Relay = relay.New(v.Denylist, relay.Options{})
+	v.Relay = relay.New(v.Journal.Source(v.Denylist, nil), relay.Options{})
 	v.Users = users.NewDirectory(o.redis, s.Prefix, users.NewHasher())
 	tries, err := throttle.New(o.redis, throttle.Options{
 		Prefix: s.Prefix, Secrets: o.secrets, Account: throttle.DefaultAccount, Address: throttle.DefaultAddress,
@@ -265,5 +272,8 @@ func (v *Service) live() {
 	quiet := func(error) {} // tests take Redis away
 	running.Go(func() { v.Denylist.Beat(ctx, quiet) })
 	running.Go(func() { v.Relay.Run(ctx) })
+	running.Go(func() {
+		v.Journal.Run(ctx, journal.Stores{Sessions: v.Sessions, Denylist: v.Denylist, Keys: v.Keys}, func(journal.Totals, error) {})
+	})
 	running.Go(func() { v.Keys.Follow(ctx, 50*time.Millisecond, quiet) })
 }
