@@ -60,8 +60,12 @@ func (a *API) endSession(w http.ResponseWriter, r *http.Request) {
 		// Their own, whether Redis still knows it or came back without: its
 		// access tokens must be denied in both cases.
 		err = a.config.Sessions.End(r.Context(), sid, refresh.Removed)
-	case errors.Is(err, refresh.ErrExpired), errors.Is(err, refresh.ErrEnded):
+	case errors.Is(err, refresh.ErrExpired):
 		err = errNotFound
+	case errors.Is(err, refresh.ErrEnded):
+		if err = a.config.Sessions.Confirm(r.Context(), sid, refresh.Removed); err == nil {
+			err = errNotFound
+		}
 	case err == nil && s.Subject != c.Subject:
 		err = errNotFound
 	case err == nil:

@@ -79,7 +79,7 @@ func (a *API) revoke(r *http.Request, token string, client Client) error {
 		s, err := a.config.Sessions.Get(r.Context(), t.SID())
 		switch {
 		case errors.Is(err, refresh.ErrEnded):
-			return nil
+			return a.config.Sessions.Confirm(r.Context(), t.SID(), refresh.Logout)
 		case errors.Is(err, refresh.ErrExpired):
 			// Nobody's any more; ending it still denies what may live.
 		case err != nil:

@@ -300,12 +300,8 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 		return nil, ErrExpired
 	case "ended":
 		if Reason(a.record[fieldWhy]) == Reused {
-			// The replay that ended it may have been put off because replicas
-			// were missing.
-			if st.writer.Replicas() > 0 {
-				if err := st.End(ctx, sid, Reused); err != nil {
-					return nil, err
-				}
+			if err := st.Confirm(ctx, sid, Reused); err != nil {
+				return nil, err
 			}
 			return nil, ErrReused
 		}
@@ -496,6 +492,16 @@ func (st *Store) End(ctx context.Context, sid string, why Reason) error {
 		}
 	}
 	return err
+}
+
+// Confirm is for whoever finds a session ended and answers for it: the one who
+// ended it may have been put off because replicas had not acknowledged it. It
+// waits for them. If none are to acknowledge it does nothing.
+func (st *Store) Confirm(ctx context.Context, sid string, why Reason) error {
+	if st.writer.Replicas() == 0 {
+		return nil
+	}
+	return st.End(ctx, sid, why)
 }
 
 // end ends one session, and reports whether [Options.Ended] was told.
