@@ -13,7 +13,7 @@
 // The journal looks whether what it knows still stands when the Redis of a
 // partition may be another one than before: when it answers again after an error
 // or a silence, when the feed's history has changed, when a denial of this
-// instance's own does not appear in the feed; and every half a minute anyway. It
+// instance's own does not appear in the feed; when [Journal.Doubt] is called; and every half a minute anyway. It
 // looks at the newest first and at a steady pace, so that many instances with
 // full journals are no burden to a Redis that everybody has just come back to.
 //
@@ -201,6 +201,14 @@ func (j *Journal) current(p int, age time.Duration) {
 	}
 	clear(j.unheard[len(kept):])
 	j.unheard = kept
+}
+
+// Doubt makes the journal look at everything: Redis is another process than
+// before, though no connection need have failed in between.
+func (j *Journal) Doubt() {
+	for p := range partition.Count {
+		j.doubt(p)
+	}
 }
 
 // doubt is told that the Redis of a partition may be another one.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/authapi/authapi/internal/ack"
 	"github.com/authapi/authapi/keyring"
 )
 
@@ -38,7 +39,8 @@ func keysDrop(ctx context.Context, p program) error {
 			return err
 		}
 		dropped := keys.Drop(ctx, kid)
-		if dropped != nil && !errors.Is(dropped, keyring.ErrUnknownKey) {
+		// Too few replicas are no reason to let anybody believe the key any longer.
+		if dropped != nil && !errors.Is(dropped, keyring.ErrUnknownKey) && !errors.Is(dropped, ack.ErrReplicas) {
 			return dropped
 		}
 		// First let every instance stop signing with it. A token that it made in
@@ -51,6 +53,9 @@ func keysDrop(ctx context.Context, p program) error {
 		// have been cut off before the verifiers were told.
 		if err := s.denied.AddKey(ctx, kid); err != nil {
 			return fmt.Errorf("the key signs no more, but not every verifier was told; run this again: %w", err)
+		}
+		if errors.Is(dropped, ack.ErrReplicas) {
+			return fmt.Errorf("the key signs no more, and verifiers were told, but a failover can bring it back; run this again: %w", dropped)
 		}
 		if dropped != nil {
 			return fmt.Errorf("%w; verifiers were told to refuse it all the same", dropped)

@@ -53,7 +53,8 @@ func serve(ctx context.Context, p program) error {
 		c.clients = demoClients()
 	}
 
-	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{})
+	health := &watch{needs: c.needs(), logger: logger, doubts: make(chan struct{}, 1)}
+	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{Connected: health.doubt})
 	if err != nil {
 		return fmt.Errorf("open Redis: %w", err)
 	}
@@ -62,12 +63,11 @@ func serve(ctx context.Context, p program) error {
 	// services that follow this instance must not lose it before it is gone.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	health := &watch{client: client, needs: c.needs(), logger: logger, doubts: make(chan struct{}, 1)}
+	health.client = client
 	if !c.embedded {
 		if err := health.inspect(ctx); err != nil {
 			return err
 		}
-		go health.run(running, inspectEvery)
 	}
 
 	s, err := newStores(c, client)
@@ -78,6 +78,10 @@ func serve(ctx context.Context, p program) error {
 		if err := addDemoUser(ctx, s.users); err != nil {
 			return err
 		}
+	}
+	if !c.embedded {
+		health.another = s.journal.Doubt
+		go health.run(running, inspectEvery)
 	}
 	// The instance itself drops no key but one that was dropped before.
 	s.ring.Replicas = 0
@@ -183,8 +187,11 @@ type watch struct {
 	needs  redisconn.Needs
 	logger *slog.Logger
 	doubts chan struct{} // full if Redis may be another one than before
-	warned string // by the last inspection
-	last   atomic.Pointer[error]
+	// another is told when it is.
+	another func()
+	runs    string // which one it was at the last inspection
+	warned  string // by the last inspection
+	last    atomic.Pointer[error]
 }
 
 func (w *watch) inspect(ctx context.Context) error {
@@ -192,6 +199,10 @@ func (w *watch) inspect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if report.Runs != w.runs && w.runs != "" && w.another != nil {
+		w.another()
+	}
+	w.runs = report.Runs
 	var warned strings.Builder
 	for _, f := range report.Findings {
 		if f.Level == redisconn.Warn {

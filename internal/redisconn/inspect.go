@@ -51,6 +51,7 @@ type Report struct {
 	Mode     string // "standalone", "sentinel" or "cluster"
 	Masters  int    // how many masters hold data: 1 unless Mode is "cluster"
 	Version  string // for example "Redis 7.0.15"; on a Cluster the oldest
+	Runs     string // names the processes that were asked: another text means other ones
 	Findings []Finding
 }
 
@@ -144,6 +145,12 @@ func Inspect(ctx context.Context, client redis.UniversalClient, needs Needs) (Re
 		return slices.Compare(numbers(a.info["redis_version"]), numbers(b.info["redis_version"]))
 	})
 	r.Version = oldest.name()
+	var runs []string
+	for _, n := range nodes {
+		runs = append(runs, n.info["run_id"])
+	}
+	slices.Sort(runs)
+	r.Runs = strings.Join(runs, " ")
 	return r, nil
 }
 

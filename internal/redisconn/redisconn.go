@@ -75,6 +75,10 @@ type Options struct {
 	// TLS is the base of the configuration for rediss:// and tls=1. Nil trusts
 	// the system's roots. Versions before TLS 1.2 are refused in any case.
 	TLS *tls.Config
+	// Connected, if set, is told of each new connection, whatever it is for. A
+	// server that took another's place between two commands shows in nothing
+	// else. It must return at once.
+	Connected func()
 }
 
 // Open connects to the Redis that rawURL names and asks it for its mode. Forms:
@@ -138,6 +142,7 @@ func (t target) probe(ctx context.Context, opts Options) (isCluster bool, err er
 		// at once, and there may be more hosts to ask.
 		o.MaxRetries, o.PoolSize, o.MinIdleConns = -1, 1, 0
 		o.DB = 0 // a database that does not exist is worth its own message
+		o.OnConnect = nil
 		client := redis.NewClient(o)
 		fields, err := info(ctx, client)
 		if err == nil && t.db != 0 && fields["cluster_enabled"] != "1" {
@@ -180,6 +185,16 @@ func (o Options) poolSize() int {
 	// millisecond, so this carries tens of thousands of requests a second. It
 	// is a fixed sum that an operator can hold against Redis's maxclients.
 	return max(32, 16*runtime.GOMAXPROCS(0))
+}
+
+func (o Options) onConnect() func(context.Context, *redis.Conn) error {
+	if o.Connected == nil {
+		return nil
+	}
+	return func(context.Context, *redis.Conn) error {
+		o.Connected()
+		return nil
+	}
 }
 
 func (o Options) tls(on bool) *tls.Config {
@@ -234,6 +249,7 @@ func (t target) standalone(addr string, opts Options) *redis.Options {
 		Protocol: protocol,
 
 		TLSConfig: opts.tls(t.tls),
+		OnConnect: opts.onConnect(),
 
 		DialTimeout:  dialTimeout,
 		ReadTimeout:  readTimeout,
@@ -274,6 +290,7 @@ func (t target) failover(opts Options) *redis.FailoverOptions {
 		DB:        s.DB,
 		Protocol:  s.Protocol,
 		TLSConfig: s.TLSConfig,
+		OnConnect: s.OnConnect,
 
 		DialTimeout:           s.DialTimeout,
 		ReadTimeout:           s.ReadTimeout,
@@ -321,6 +338,7 @@ func (t target) cluster(opts Options) *redis.ClusterOptions {
 		Password:  s.Password,
 		Protocol:  s.Protocol,
 		TLSConfig: s.TLSConfig,
+		OnConnect: s.OnConnect,
 
 		DialTimeout:           s.DialTimeout,
 		ReadTimeout:           s.ReadTimeout,

@@ -25,10 +25,13 @@ func TestMain(m *testing.M) {
 
 func open(t *testing.T, url string) redis.UniversalClient {
 	t.Helper()
-	client, err := redisconn.Open(t.Context(), url, redisconn.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var client redis.UniversalClient
+	// Opening tries once, and a machine that does other things too may be slow.
+	until(t, "Redis is reached", func() (is bool) {
+		var err error
+		client, err = redisconn.Open(t.Context(), url, redisconn.Options{})
+		return err == nil
+	})
 	t.Cleanup(func() { client.Close() })
 	return client
 }
