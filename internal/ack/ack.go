@@ -92,10 +92,19 @@ func (w *Writer) Do(ctx context.Context, mark string, write func(redis.Scripter)
 	}
 	select {
 	case w.slots <- struct{}{}:
-		defer func() { <-w.slots }()
-	case <-ctx.Done():
-		return fmt.Errorf("wait for replicas: %w", ctx.Err())
+	default:
+		// Many wait for replicas that lag. What this one writes should take effect
+		// all the same, before it gets its turn to wait.
+		if err := write(w.client); err != nil {
+			return err
+		}
+		select {
+		case w.slots <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: too many wait for them: %w", ErrReplicas, ctx.Err())
+		}
 	}
+	defer func() { <-w.slots }()
 	for pause := firstPause; ; pause *= 2 {
 		err := w.attempt(ctx, mark, write)
 		if err == nil || errors.Is(err, ErrReplicas) || pause > lastPause || ctx.Err() != nil {

@@ -62,9 +62,11 @@ func (w *world) set(ctx context.Context, replicas int, p partition.ID, value str
 	})
 }
 
-// nothing finds its work done.
-func (w *world) nothing(ctx context.Context, replicas int, p partition.ID) error {
-	return ack.New(w.Client, replicas).Do(ctx, w.keys.Mark(p), func(redis.Scripter) error { return nil })
+// nothing finds its work done, on a connection that has written nothing yet.
+func (w *world) nothing(t *testing.T, ctx context.Context, replicas int, p partition.ID) error {
+	t.Helper()
+	fresh, _ := w.Flaky(t)
+	return ack.New(fresh, replicas).Do(ctx, w.keys.Mark(p), func(redis.Scripter) error { return nil })
 }
 
 func (w *world) has(t *testing.T, value string) bool {
@@ -125,7 +127,7 @@ func TestWriteCountsWhenTheReplicaHasIt(t *testing.T) {
 			ctx, cancel = context.WithTimeout(t.Context(), budget/3)
 			defer cancel()
 			began := time.Now()
-			if err := w.nothing(ctx, 1, p); err == nil {
+			if err := w.nothing(t, ctx, 1, p); err == nil {
 				t.Error("acknowledged now, and nobody has heard of it yet")
 			}
 			if took := time.Since(began); took > budget {
@@ -173,12 +175,38 @@ func TestNoReplicasCostNothing(t *testing.T) {
 	})
 }
 
+// More than may wait at one time: each is written at once.
+func TestManyWait(t *testing.T) {
+	every(t, func(t *testing.T, w *world) {
+		w.replicate(t)
+		w.each((*redistest.Replication).Cut)
+		writer := ack.New(w.Client, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), budget/2)
+		defer cancel()
+		const many = 40
+		var all sync.WaitGroup
+		for i := range many {
+			all.Go(func() {
+				if err := writer.Do(ctx, w.keys.Mark(3), func(c redis.Scripter) error {
+					return c.Eval(ctx, "return redis.call('SADD', KEYS[1], ARGV[1])", []string{w.keys.Session(3, "set")}, i).Err()
+				}); err == nil {
+					t.Error("acknowledged by nobody")
+				}
+			})
+		}
+		all.Wait()
+		if n := w.Client.SCard(t.Context(), w.keys.Session(3, "set")).Val(); n != many {
+			t.Errorf("%d of %d were written", n, many)
+		}
+	})
+}
+
 // A full Redis revokes all the same, and so the mark must get through.
 func TestFullRedis(t *testing.T) {
 	every(t, func(t *testing.T, w *world) {
 		w.replicate(t)
 		w.SetFull(true)
-		if err := w.nothing(bounded(t), 1, 0); err != nil {
+		if err := w.nothing(t, bounded(t), 1, 0); err != nil {
 			t.Error(err)
 		}
 	})
