@@ -118,6 +118,7 @@ func FuzzClaims(f *testing.F) {
 	f.Add(payload(f, map[string]string{"aud": `["a","https://api.example"]`, "nbf": "1767323045"}))
 	f.Add(payload(f, map[string]string{"aud": `["https://api.example"]`, "auth_time": "", "scope": "", "roles": "", "amr": ""}))
 	f.Add(payload(f, map[string]string{"exp": "1767323059", "iat": "1767323058"}))
+	f.Add(payload(f, map[string]string{"roles": `["user","admin"]`, "amr": `["pwd","otp"]`}))
 	f.Add(payload(f, map[string]string{"sub": `"\ud83d\ude00\u0000\\\"<"`, "roles": `[]`}))
 	f.Add(with(payload(f, nil), `"SUB":"x"`))
 	f.Add(with(payload(f, nil), `"s\u0075b":"x"`))
