@@ -151,8 +151,8 @@ func (c *cluster) startMaster() (bus string, err error) {
 			return "", err
 		}
 		var node *process
-		node, err = startProcess(c.clock, func(string) (string, string, []string) {
-			return "tcp", net.JoinHostPort("127.0.0.1", port), []string{
+		node, err = startProcess(c.clock, func(folder string) (string, string, []string) {
+			return "tcp", net.JoinHostPort("127.0.0.1", port), forgetful(folder,
 				"--port", port,
 				"--bind", "127.0.0.1",
 				"--repl-diskless-sync-delay", "0",
@@ -160,8 +160,7 @@ func (c *cluster) startMaster() (bus string, err error) {
 				"--cluster-port", bus,
 				"--cluster-announce-ip", "127.0.0.1",
 				"--cluster-require-full-coverage", "no",
-				"--cluster-node-timeout", strconv.FormatInt(nodeTimeout.Milliseconds(), 10),
-			}
+				"--cluster-node-timeout", strconv.FormatInt(nodeTimeout.Milliseconds(), 10))
 		})
 		if err == nil {
 			c.nodes = append(c.nodes, node)

@@ -58,7 +58,7 @@ func startOnPort(clock *clock, args func(folder string) []string) (node *process
 			return nil, err
 		}
 		node, err = startProcess(clock, func(folder string) (network, addr string, all []string) {
-			return "tcp", net.JoinHostPort("127.0.0.1", port), append(args(folder), "--port", port, "--bind", "127.0.0.1")
+			return "tcp", net.JoinHostPort("127.0.0.1", port), forgetful(folder, append(args(folder), "--port", port, "--bind", "127.0.0.1")...)
 		})
 		if err == nil {
 			return node, nil

@@ -49,24 +49,43 @@ func startProcess(clock *clock, listen func(folder string) (network, addr string
 	p := &process{folder: folder, ended: make(chan struct{})}
 	var args []string
 	p.network, p.addr, args = listen(folder)
-	p.args, p.clock = append(args, "--dir", folder, "--save", "", "--appendonly", "no"), clock
-	if err := p.start(exec.Command("redis-server", p.args...), clock); err != nil {
-		os.RemoveAll(folder)
-		return nil, err
-	}
-	if err := p.waitUntilReady(clock); err != nil {
-		p.killed.Store(true)
+	p.args, p.clock = args, clock
+	if err := p.run(clock, args...); err != nil {
 		log, _ := p.stop()
 		return nil, fmt.Errorf("redis-server: %w\n%s", err, log)
 	}
 	return p, nil
 }
 
+// run starts the server in its folder, again if it has ended, and waits until
+// it answers.
+func (p *process) run(clock *clock, args ...string) error {
+	if err := p.start(exec.Command("redis-server", args...), clock); err != nil {
+		return err
+	}
+	if err := p.waitUntilReady(clock); err != nil {
+		p.kill()
+		return err
+	}
+	return nil
+}
+
+// rerun starts the server again after kill: with the same folder, and so with
+// what it has kept.
+func (p *process) rerun(clock *clock, args ...string) error {
+	p.ended = make(chan struct{})
+	err := p.run(clock, args...)
+	if err == nil {
+		p.killed.Store(false)
+	}
+	return err
+}
+
 func (p *process) start(cmd *exec.Cmd, clock *clock) error {
 	if err := clock.attach(cmd); err != nil {
 		return err
 	}
-	log, err := os.Create(p.logFile())
+	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -86,6 +105,9 @@ func (p *process) start(cmd *exec.Cmd, clock *clock) error {
 		if err == nil {
 			p.proc = cmd.Process
 			running.Add(1)
+		}
+		if err != nil {
+			close(p.ended)
 		}
 		started <- err
 		if err != nil {
@@ -152,6 +174,9 @@ func (p *process) answers() error {
 
 func (p *process) kill() {
 	p.killed.Store(true)
+	if p.proc == nil {
+		return // never started
+	}
 	_ = p.proc.Kill() // fails only if it has ended
 	<-p.ended
 }
@@ -159,14 +184,7 @@ func (p *process) kill() {
 // restart kills the process and starts it anew, with what it has on disk.
 func (p *process) restart() error {
 	p.kill()
-	p.ended = make(chan struct{})
-	p.killed.Store(false)
-	if err := p.start(exec.Command("redis-server", p.args...), p.clock); err != nil {
-		p.killed.Store(true)
-		close(p.ended)
-		return err
-	}
-	return p.waitUntilReady(p.clock)
+	return p.rerun(p.clock, p.args...)
 }
 
 func (p *process) wasKilled() bool { return p.killed.Load() }

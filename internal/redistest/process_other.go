@@ -14,12 +14,13 @@ var errNotLinux = errors.New("real servers are tested on Linux only")
 
 var running atomic.Int64
 
-type process struct{ network, addr string }
+type process struct{ network, addr, folder string }
 
 func startProcess(*clock, func(string) (string, string, []string)) (*process, error) {
 	return nil, errNotLinux
 }
 
+func (*process) rerun(*clock, ...string) error { return errNotLinux }
 func (*process) wasKilled() bool               { return false }
 func (*process) kill()                         {}
 func (*process) stop() (log string, died bool) { return "", false }

@@ -66,11 +66,16 @@ func Redis(tb testing.TB) *Server {
 	clock, node := startOne(tb, func(clock *clock) (*process, error) {
 		return startProcess(clock, func(folder string) (network, addr string, args []string) {
 			socket := filepath.Join(folder, "s")
-			return "unix", socket, []string{"--port", "0", "--unixsocket", socket}
+			return "unix", socket, forgetful(folder, "--port", "0", "--unixsocket", socket)
 		})
 	})
 	r := &realServers{clock: clock, nodes: []*process{node}}
 	return newServer(tb, "redis", "unix://"+node.addr+"?db=0", []string{node.addr}, r)
+}
+
+// forgetful adds to a command line that nothing is kept over a restart.
+func forgetful(folder string, args ...string) []string {
+	return append(args, "--dir", folder, "--save", "", "--appendonly", "no")
 }
 
 // startOne starts a process with a clock of its own. Both end with the test.

@@ -1,0 +1,175 @@
+// Package faults_test breaks everything around the service that can break, and
+// holds what its clients saw against what they are promised.
+//
+//	go test ./tests/faults -v -run Table -faults 60s
+//
+// prints a table, a line for each fault: -faults says how long each lasts. To
+// repeat one line, add its seed and its name:
+//
+//	go test ./tests/faults -v -run 'Table/Faults/^redis_killed$' -faults 60s -seed 1234
+//
+// A seed decides what each client and each proxy does. How their requests
+// interleave it does not decide, so a failure prints the session's history too.
+//
+// # How it works
+//
+// Real processes of the service run on a real Redis: one server, a primary with
+// a replica and three Sentinels, or a Cluster of six. Proxies stand between
+// people and the service, and between the service and every Redis, whose
+// announced addresses are those of the proxies. People log in, refresh, repeat
+// a refresh whose answer was lost, log out, and steal from each other, while a
+// row of the table does its damage; services verify their tokens all the while.
+//
+// Then everything that was asked and answered is judged twice. Porcupine looks
+// for an order of each session's requests that the model (model_test.go)
+// agrees with. And the promises are counted one by one (verdict_test.go).
+//
+// What a fault may lose by design is part of the model, as the state that comes
+// back and the moments between which it was taken: whatever was answered
+// before is not excused.
+package faults_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/authapi/authapi/internal/redistest"
+)
+
+var (
+	faultTime = flag.Duration("faults", 2*time.Second, "how long each fault lasts")
+	firstSeed = flag.Uint64("seed", 0, "of the first row, or of the only one; 0 draws one")
+	lanes     = flag.Int("lanes", 25, "how many sessions there are at a time")
+	withRace  = flag.Bool("service.race", false, "build the service with the race detector")
+	keepLogs  = flag.String("logs", "", "keep the logs of the instances in this `folder`")
+)
+
+func TestMain(m *testing.M) { redistest.Main(suite{m}) }
+
+// suite removes the program that was built.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	defer func() {
+		if built != "" {
+			os.RemoveAll(built)
+		}
+	}()
+	return s.M.Run()
+}
+
+// A row is a fault.
+type row struct {
+	name string
+	// on starts the Redis that it happens to.
+	on func(t *testing.T, seed uint64) topology
+	// happen brings the fault about, and ends it.
+	happen func(d *deployment, f *fault)
+	// pace is what passes between two refreshes of a session.
+	pace time.Duration
+	// replicas is how many of Redis's replicas must have a revocation before it
+	// is answered.
+	replicas int
+}
+
+// fault is what a row may use while it happens.
+type fault struct {
+	t   *testing.T
+	d   *deployment
+	rnd *rand.Rand
+	// lasts is how long.
+	lasts time.Duration
+}
+
+// sleep lets time pass for the people.
+func (f *fault) sleep(t time.Duration) { time.Sleep(t) }
+
+// happened fails the test unless the fault has done something: what never
+// happens proves nothing.
+func (f *fault) happened(what string, yes bool) {
+	f.t.Helper()
+	if !yes {
+		f.t.Errorf("it never happened: %s", what)
+	}
+}
+
+const defaultPace = 100 * time.Millisecond
+
+func TestTable(t *testing.T) {
+	seed := *firstSeed
+	if seed == 0 {
+		seed = 1 + rand.Uint64N(1e6)
+	}
+	verdicts := make([]*verdict, len(rows))
+	t.Run("Faults", func(t *testing.T) {
+		for n, r := range rows {
+			own := seed + uint64(n)
+			if *firstSeed != 0 && strings.Count(flag.Lookup("test.run").Value.String(), "/") >= 2 {
+				own = seed // the only row
+			}
+			t.Run(strings.ReplaceAll(r.name, " ", "_"), func(t *testing.T) {
+				t.Parallel()
+				verdicts[n] = r.play(t, own)
+			})
+		}
+	})
+	var table strings.Builder
+	for _, v := range verdicts {
+		if v != nil {
+			fmt.Fprintln(&table, v)
+		}
+	}
+	t.Logf("%s per fault\n%s\n%s", *faultTime, tableHead, table.String())
+}
+
+// play lets a fault happen and judges what came of it.
+func (r row) play(t *testing.T, seed uint64) *verdict {
+	pace := r.pace
+	if pace == 0 {
+		pace = defaultPace
+	}
+	var environ []string
+	d := deploy(t, seed, r.on(t, seed), pace, environ...)
+	d.people(*lanes)
+	f := &fault{t: t, d: d, rnd: rand.New(rand.NewPCG(seed, 3)), lasts: *faultTime}
+	time.Sleep(min(*faultTime/4, 2*time.Second)) // as things are without a fault
+	r.happen(d, f)
+	took, ok := d.untilAllWorks(max(patience, 2**faultTime))
+	if !ok {
+		t.Errorf("%v after the fault it does not work again", took)
+	}
+	// A second, for services to be wrong in.
+	time.Sleep(1200 * time.Millisecond)
+	close(d.done)
+	d.actors.Wait()
+	d.afterwards()
+	v := d.verdict(r)
+	v.recovery = took
+
+	for _, p := range v.problems[:min(len(v.problems), 12)] {
+		t.Error(p)
+	}
+	if n := len(v.problems); n > 12 {
+		t.Errorf("and %d more", n-12)
+	}
+	var accepted, denied, unsure int64
+	for _, w := range d.watchers {
+		accepted, denied, unsure = accepted+w.accepted.Load(), denied+w.denied.Load(), unsure+w.unsure.Load()
+	}
+	if v.revocations == 0 || v.thefts == 0 || accepted == 0 || denied == 0 {
+		t.Errorf("too little happened for this to mean anything: %d revocations, %d thefts, %d tokens accepted, %d denied", v.revocations, v.thefts, accepted, denied)
+	}
+	var counts []string
+	for name, n := range d.record.count {
+		counts = append(counts, fmt.Sprintf("%s %d", name, n))
+	}
+	slices.Sort(counts)
+	t.Logf("seed %d; %s; tokens accepted %d, denied %d, unsure %d; slowest answer %v", seed, strings.Join(counts, ", "), accepted, denied, unsure, v.slowest.Round(time.Millisecond))
+	return v
+}

@@ -1,0 +1,214 @@
+package faults_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds what takes well below a second unless something is wrong.
+const patience = 30 * time.Second
+
+const (
+	issuer = "https://auth.example.com"
+
+	shopID, shopSecret     = "shop", "PBmcwCTXhFZQPuWZwE5Un4kSrKXUKB6z"
+	followID, followSecret = "services", "hTrG4CYFqEEgtwJMHqksZ2WPYtSuKvXA"
+	mobileID, userPassword = "mobile", "the password of everybody"
+)
+
+// service is the path of the program, which is built once.
+var service = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "faults")
+	if err != nil {
+		return "", err
+	}
+	built = folder
+	binary := filepath.Join(folder, "authapi")
+	args := []string{"build", "-o", binary}
+	if *withRace {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "../../cmd/authapi")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build authapi: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+// built is the folder of the program that was built.
+var built string
+
+// An instance is one process of the service, with a proxy before it.
+type instance struct {
+	tb      testing.TB
+	addr    string
+	binary  string
+	environ []string
+	proxy   *proxy
+
+	mu    sync.Mutex // whoever starts or ends it
+	cmd   *exec.Cmd
+	ended chan struct{}
+	log   output
+}
+
+// clientsFile has short windows: a test has no time for ten seconds.
+func clientsFile(tb testing.TB) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "clients.yaml")
+	text := fmt.Sprintf(`
+clients:
+  - id: %s
+    type: confidential
+    secret: file:%s
+    may_start_sessions: true
+    retry_window: %s
+    session_limit: 1000
+  - id: %s
+    type: public
+    retry_window: %s
+    session_limit: 1000
+  - id: %s
+    type: confidential
+    secret: file:%s
+    may_follow_revocations: true
+`, shopID, secretFile(tb, shopSecret), retryWindow, mobileID, retryWindow, followID, secretFile(tb, followSecret))
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+func secretFile(tb testing.TB, secret string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+func startInstance(tb testing.TB, seed uint64, environ []string) *instance {
+	tb.Helper()
+	binary, err := service()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	i := &instance{tb: tb, addr: addr, binary: binary, environ: append(environ, "AUTHAPI_ADDR="+addr)}
+	i.start()
+	i.proxy = newProxy(tb, seed, addr)
+	tb.Cleanup(func() {
+		i.signal(syscall.SIGCONT)
+		i.kill()
+		log := i.log.String()
+		for _, bad := range []string{"DATA RACE", "panic:", "goroutine 1 [", `"msg":"panic"`} {
+			if strings.Contains(log, bad) {
+				tb.Errorf("an instance says %q:\n%s", bad, log)
+			}
+		}
+		for _, secret := range []string{"eyJ", "authapi_rt_", shopSecret, userPassword} {
+			if strings.Contains(log, secret) {
+				tb.Errorf("the log of an instance shows what begins with %q", secret)
+			}
+		}
+		if *keepLogs != "" {
+			_ = os.WriteFile(filepath.Join(*keepLogs, strings.ReplaceAll(addr, ":", "-")+".log"), []byte(log), 0o600)
+		}
+	})
+	return i
+}
+
+// start starts the process, again if it has ended, and waits until it listens.
+// With Redis away it would not: the service refuses to start then, and an
+// orchestrator would try again, as this does.
+func (i *instance) start() {
+	i.tb.Helper()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		i.cmd = exec.Command(i.binary)
+		i.cmd.Env = i.environ
+		i.cmd.Stdout, i.cmd.Stderr = &i.log, &i.log
+		ended, err := launch(i.cmd)
+		if err != nil {
+			i.tb.Errorf("start authapi: %v", err)
+			return
+		}
+		i.ended = ended
+		if i.listens(deadline) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	i.tb.Errorf("an instance does not start:\n%s", i.log.String())
+}
+
+func (i *instance) listens(deadline time.Time) bool {
+	for time.Now().Before(deadline) {
+		select {
+		case <-i.ended:
+			return false
+		default:
+		}
+		if c, err := net.Dial("tcp", i.addr); err == nil {
+			c.Close()
+			return true
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return false
+}
+
+func (i *instance) signal(s os.Signal) { _ = i.cmd.Process.Signal(s) }
+
+// kill ends the process without warning.
+func (i *instance) kill() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_ = i.cmd.Process.Kill() // fails only if it has ended
+	<-i.ended
+}
+
+// stop ends the process as an operator does.
+func (i *instance) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.signal(syscall.SIGTERM)
+	select {
+	case <-i.ended:
+	case <-time.After(patience):
+		i.tb.Errorf("an instance does not stop:\n%s", i.log.String())
+	}
+}
+
+// output is a log that is written and read at the same time.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}

@@ -1,0 +1,241 @@
+package faults_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// A verdict is what became of the promises in one run: a line of the table.
+type verdict struct {
+	row  string
+	seed uint64
+
+	operations int
+	sessions   int
+	thefts     int
+	// Of honest owners: logged out for nothing, and for a reason that the
+	// documents name: Redis came back older than their session is.
+	logouts, forgotten int
+	// Answered revocations, those that were lost against the promise, and those
+	// that were lost as the documents say.
+	revocations, lost, lostByDesign int
+	forks                           int
+	accepted, acceptedByDesign      int
+	recovery                        time.Duration
+	slowest                         time.Duration
+	problems                        []string
+}
+
+// afterwards asks once more about every session when the fault is over: those
+// that live must be able to go on, and those that have ended must not.
+func (d *deployment) afterwards() {
+	lives := d.record.all()
+	// Those whose end may have been lost come first.
+	slices.SortStableFunc(lives, func(a, b *life) int { return rank(a) - rank(b) })
+	lives = lives[:min(len(lives), 2000)]
+	next := make(chan *life)
+	var workers sync.WaitGroup
+	for worker := range 8 {
+		workers.Go(func() {
+			rnd := rand.New(rand.NewPCG(d.seed, 1<<40+uint64(worker)))
+			for l := range next {
+				d.lookAgain(l, rnd)
+			}
+		})
+	}
+	for _, l := range lives {
+		next <- l
+	}
+	close(next)
+	workers.Wait()
+}
+
+func rank(l *life) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.endTold.IsZero() && l.atRisk(l.endTold) {
+		return 0
+	}
+	return 1
+}
+
+func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
+	l.mu.Lock()
+	o, over, access := l.owner, l.loggedOut != "", l.access[len(l.access)-1]
+	told := l.endTold
+	l.mu.Unlock()
+	if o == nil { // a probe
+		return
+	}
+	r, err := d.ask(d.anyInstance(rnd), http.MethodGet, "/me", "", bearer(access))
+	switch {
+	case err != nil:
+		d.record.problem("GET /me after it all: %v", err)
+	case r.status == http.StatusOK && !told.IsZero():
+		l.mu.Lock()
+		l.lost = "GET /me accepts its access token"
+		l.mu.Unlock()
+	case r.status == http.StatusUnauthorized && !d.clockOff.Load():
+		d.refusedAccess(l, "GET /me", time.Now())
+	case r.status != http.StatusOK && r.status != http.StatusUnauthorized:
+		d.record.problem("GET /me after it all: %d %s", r.status, r.Error)
+	}
+	if over {
+		return
+	}
+	key, sent := o.key, true
+	if key == "" {
+		key = l.name + "-last"
+	}
+	if o.keyless {
+		key, sent = l.name+"-last", false
+		if o.key != "" && time.Since(o.asked) >= retryWindow {
+			l.mu.Lock()
+			l.excused = true
+			l.mu.Unlock()
+		}
+	}
+	for range 3 {
+		_, a := d.present(l, rnd, o.token, key, sent)
+		if !a.known || a.refusal == often {
+			time.Sleep(100 * time.Millisecond)
+			if !sent {
+				key += "+"
+			}
+			continue
+		}
+		if a.refusal != "" {
+			l.mu.Lock()
+			l.loggedOut, l.loggedOutAt = a.refusal, time.Now()
+			l.mu.Unlock()
+		}
+		return
+	}
+	d.record.problem("session %s gets no answer after it all", l.sid)
+}
+
+// atRisk reports whether what was told at a moment may have been lost when
+// Redis came back older. The caller holds the lock of the life.
+func (l *life) atRisk(told time.Time) bool {
+	return slices.ContainsFunc(l.record.losses, func(loss loss) bool {
+		return l.within(loss) && told.After(loss.savedFrom) && told.Before(loss.backUntil)
+	})
+}
+
+// verdict judges the record when nothing happens any more.
+func (d *deployment) verdict(row row) *verdict {
+	v := &verdict{row: row.name, seed: d.seed, slowest: d.slowest}
+	r := d.record
+	for _, n := range []string{"login", "refresh", "logout", "list"} {
+		v.operations += r.count[n]
+	}
+	v.thefts = r.count["theft"]
+	v.sessions = len(r.lives)
+	kept := row.replicas > 0 // revocations, though sessions may be lost
+	for _, l := range r.lives {
+		v.judge(d, l, kept)
+	}
+	v.search(r.lives)
+	v.problems = append(v.problems, r.problems...)
+	return v
+}
+
+func (v *verdict) judge(d *deployment, l *life, kept bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bad := func(format string, args ...any) {
+		v.problems = append(v.problems, fmt.Sprintf(format, args...))
+	}
+	asked := !l.endAsked.IsZero() && l.endAsked.Before(l.loggedOutAt)
+	if l.loggedOut != "" && !l.robbed && !l.excused && !asked {
+		if l.loggedOut == expired && l.atRisk(l.begun) {
+			v.forgotten++
+		} else {
+			v.logouts++
+			bad("session %s was logged out for nothing: %s at %.3fs", l.sid, l.loggedOut, l.loggedOutAt.Sub(l.record.began).Seconds())
+		}
+	}
+	for _, refused := range l.refusals {
+		if !l.robbed && !l.excused && (l.endAsked.IsZero() || l.endAsked.After(refused.at)) {
+			bad("session %s, which nobody had ended: an access token was refused at %.3fs: %s", l.sid, refused.at.Sub(l.record.began).Seconds(), refused.by)
+			break
+		}
+	}
+	if !l.endTold.IsZero() {
+		v.revocations++
+		for _, e := range l.events {
+			if e.op == refresh && e.known && e.refusal == "" && e.call.After(l.endTold) {
+				l.lost = "it was refreshed"
+			}
+		}
+		if l.lost != "" {
+			if l.atRisk(l.endTold) && !kept {
+				v.lostByDesign++
+			} else {
+				v.lost++
+				bad("session %s ended at %.3fs, but %s", l.sid, l.endTold.Sub(l.record.began).Seconds(), l.lost)
+			}
+		}
+	}
+	for _, successors := range l.granted {
+		if len(successors) > 1 {
+			v.forks++
+			bad("session %s: %d successors of one token", l.sid, len(successors))
+		}
+	}
+	if a, was := d.accepted[l]; was {
+		if l.atRisk(l.endTold) && !kept {
+			v.acceptedByDesign++
+		} else {
+			v.accepted++
+			bad("session %s: an access token was accepted %v after the session had ended: %s", l.sid, a.after, a.by)
+		}
+	}
+}
+
+// search asks porcupine about each session.
+func (v *verdict) search(lives []*life) {
+	var mu sync.Mutex
+	next := make(chan *life)
+	var workers sync.WaitGroup
+	for range 2 {
+		workers.Go(func() {
+			for l := range next {
+				if result := l.check(); result != porcupine.Ok {
+					mu.Lock()
+					v.problems = append(v.problems, fmt.Sprintf("porcupine: %s: %s", result, l.explain()))
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, l := range lives {
+		next <- l
+	}
+	close(next)
+	workers.Wait()
+}
+
+const tableHead = `| fault | operations | sessions | logged out for nothing | revocations answered | of these lost | chains forked | denied tokens accepted after 1 s | recovery | seed |
+|---|---|---|---|---|---|---|---|---|---|`
+
+func (v *verdict) String() string {
+	byDesign := func(n, designed int) string {
+		if designed == 0 {
+			return fmt.Sprint(n)
+		}
+		return fmt.Sprintf("%d, and %d as documented", n, designed)
+	}
+	return "| " + strings.Join([]string{
+		v.row, fmt.Sprint(v.operations), fmt.Sprint(v.sessions), byDesign(v.logouts, v.forgotten), fmt.Sprint(v.revocations),
+		byDesign(v.lost, v.lostByDesign), fmt.Sprint(v.forks), byDesign(v.accepted, v.acceptedByDesign),
+		fmt.Sprintf("%.1f s", v.recovery.Seconds()), fmt.Sprint(v.seed),
+	}, " | ") + " |"
+}
