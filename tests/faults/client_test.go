@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/authapi/authapi/verify"
 )
 
 // reply is a response that has arrived whole.
@@ -23,6 +25,7 @@ type reply struct {
 
 	Error    string `json:"error"`
 	Reason   string `json:"reason"`
+	About    string `json:"error_description"`
 	Access   string `json:"access_token"`
 	Refresh  string `json:"refresh_token"`
 	Sessions []struct {
@@ -148,13 +151,14 @@ func (d *deployment) begin(rnd *rand.Rand, name string) (*life, string) {
 		d.record.problem("login: %d %s", a.status, a.refusal())
 		return nil, ""
 	}
+	d.record.note("login granted")
 	sid, sub := idsOf(a.Access)
 	if sid == "" || l.sub != "" && sub != l.sub {
 		d.record.problem("login: an access token for %q of %q, asked for %q", sid, sub, l.sub)
 		return nil, ""
 	}
 	l.sid, l.sub, l.partition = sid, sub, sid[:2]
-	l.begun, l.access = back, []string{a.Access}
+	l.begun, l.refreshed, l.access = back, back, []string{a.Access}
 	l.add(event{request: request{op: login}, answer: answer{known: true}, call: call, back: back})
 	d.record.mu.Lock()
 	d.record.lives = append(d.record.lives, l)
@@ -186,6 +190,7 @@ func (d *deployment) presentTo(i *instance, l *life, token, key string, keySent 
 	back := time.Now()
 	switch {
 	case err != nil || r.status == http.StatusServiceUnavailable:
+		d.record.note("refresh in trouble")
 		l.add(e)
 		return "", answer{}
 	case r.status == http.StatusOK:
@@ -199,7 +204,7 @@ func (d *deployment) presentTo(i *instance, l *life, token, key string, keySent 
 		}
 		l.granted[token][next] = true
 		if !slices.Contains(l.access, r.Access) {
-			l.access = append(l.access, r.Access)
+			l.access, l.refreshed = append(l.access, r.Access), back
 		}
 		l.mu.Unlock()
 	case r.status == http.StatusUnauthorized && r.Error == "invalid_grant" || r.status == http.StatusTooManyRequests:
@@ -208,6 +213,9 @@ func (d *deployment) presentTo(i *instance, l *life, token, key string, keySent 
 		d.record.problem("refresh: %d %s", r.status, r.refusal())
 		l.add(e)
 		return "", answer{}
+	}
+	if next != "" {
+		d.record.note("refresh granted")
 	}
 	e.answer.known, e.back = true, back
 	l.add(e)
@@ -404,7 +412,7 @@ func (o *owner) list() {
 	e.back = time.Now()
 	switch {
 	case err == nil && r.status == http.StatusUnauthorized:
-		o.d.refusedAccess(o.l, "GET /sessions", e.back)
+		o.l.refusedAccess("GET /sessions", r.About)
 		return
 	case err != nil || r.status == http.StatusServiceUnavailable:
 		return
@@ -423,9 +431,12 @@ func (o *owner) list() {
 
 // refusedAccess takes note that a session's access token was refused: that is
 // judged when it is known who else had asked to end the session.
-func (d *deployment) refusedAccess(l *life, by string, call time.Time) {
+func (l *life) refusedAccess(by, why string) {
+	if why != verify.Description(verify.ErrDenied) {
+		return // It has expired.
+	}
 	l.mu.Lock()
-	l.refusals = append(l.refusals, refusal{by, call})
+	l.refusals = append(l.refusals, refusal{by, time.Now()})
 	l.mu.Unlock()
 }
 

@@ -36,6 +36,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,11 +44,14 @@ import (
 )
 
 var (
-	faultTime = flag.Duration("faults", 2*time.Second, "how long each fault lasts")
+	faultTime = flag.Duration("faults", 1500*time.Millisecond, "how long each fault lasts")
 	firstSeed = flag.Uint64("seed", 0, "of the first row, or of the only one; 0 draws one")
 	lanes     = flag.Int("lanes", 25, "how many sessions there are at a time")
-	withRace  = flag.Bool("service.race", false, "build the service with the race detector")
-	keepLogs  = flag.String("logs", "", "keep the logs of the instances in this `folder`")
+	atOnce    = flag.Int("at.once", 3, "how many faults happen at a time, each to a deployment of its own")
+	// The service refuses variables that it does not know.
+	withReplicas = flag.Bool("revocation.replicas", false, "also those rows that set AUTHAPI_REVOCATION_REPLICAS")
+	withRace     = flag.Bool("service.race", false, "build the service with the race detector")
+	keepLogs     = flag.String("logs", "", "keep the logs of the instances in this `folder`")
 )
 
 func TestMain(m *testing.M) { redistest.Main(suite{m}) }
@@ -70,7 +74,7 @@ type row struct {
 	// on starts the Redis that it happens to.
 	on func(t *testing.T, seed uint64) topology
 	// happen brings the fault about, and ends it.
-	happen func(d *deployment, f *fault)
+	happen func(f *fault)
 	// pace is what passes between two refreshes of a session.
 	pace time.Duration
 	// replicas is how many of Redis's replicas must have a revocation before it
@@ -85,10 +89,10 @@ type fault struct {
 	rnd *rand.Rand
 	// lasts is how long.
 	lasts time.Duration
+	// since is when the damage was done from which people wait for recovery; if a
+	// row does not say so it is when its fault has ended.
+	since time.Time
 }
-
-// sleep lets time pass for the people.
-func (f *fault) sleep(t time.Duration) { time.Sleep(t) }
 
 // happened fails the test unless the fault has done something: what never
 // happens proves nothing.
@@ -108,16 +112,33 @@ func TestTable(t *testing.T) {
 	}
 	verdicts := make([]*verdict, len(rows))
 	t.Run("Faults", func(t *testing.T) {
+		var chosen []int
 		for n, r := range rows {
-			own := seed + uint64(n)
-			if *firstSeed != 0 && strings.Count(flag.Lookup("test.run").Value.String(), "/") >= 2 {
-				own = seed // the only row
+			if r.replicas == 0 || *withReplicas {
+				chosen = append(chosen, n)
 			}
-			t.Run(strings.ReplaceAll(r.name, " ", "_"), func(t *testing.T) {
-				t.Parallel()
-				verdicts[n] = r.play(t, own)
+		}
+		// A row mostly waits, so there are more at a time than processors.
+		next := make(chan int)
+		var workers sync.WaitGroup
+		for range *atOnce {
+			workers.Go(func() {
+				for n := range next {
+					own := seed + uint64(n)
+					if strings.Count(flag.Lookup("test.run").Value.String(), "/") >= 2 && *firstSeed != 0 {
+						own = seed // of the only row
+					}
+					t.Run(strings.NewReplacer(" ", "_", ",", "").Replace(rows[n].name), func(t *testing.T) {
+						verdicts[n] = rows[n].play(t, own)
+					})
+				}
 			})
 		}
+		for _, n := range chosen {
+			next <- n
+		}
+		close(next)
+		workers.Wait()
 	})
 	var table strings.Builder
 	for _, v := range verdicts {
@@ -135,14 +156,23 @@ func (r row) play(t *testing.T, seed uint64) *verdict {
 		pace = defaultPace
 	}
 	var environ []string
+	if r.replicas > 0 {
+		environ = append(environ, fmt.Sprint("AUTHAPI_REVOCATION_REPLICAS=", r.replicas))
+	}
 	d := deploy(t, seed, r.on(t, seed), pace, environ...)
 	d.people(*lanes)
 	f := &fault{t: t, d: d, rnd: rand.New(rand.NewPCG(seed, 3)), lasts: *faultTime}
 	time.Sleep(min(*faultTime/4, 2*time.Second)) // as things are without a fault
-	r.happen(d, f)
-	took, ok := d.untilAllWorks(max(patience, 2**faultTime))
-	if !ok {
-		t.Errorf("%v after the fault it does not work again", took)
+	r.happen(f)
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	if !d.untilAllWorks(max(patience, 2**faultTime)) {
+		t.Errorf("%v after the fault it does not work again", time.Since(f.since))
+	}
+	took := time.Since(f.since)
+	if w, ok := d.redis.(*watched); ok {
+		w.onlyOurs(t)
 	}
 	// A second, for services to be wrong in.
 	time.Sleep(1200 * time.Millisecond)

@@ -26,7 +26,8 @@ type life struct {
 	owner  *owner
 	events []event
 	// access tokens, the newest last.
-	access []string
+	access    []string
+	refreshed time.Time
 	// granted is what came for each token that was presented.
 	granted map[string]map[string]bool
 	// begun is when the login was answered.

@@ -62,8 +62,10 @@ const (
 
 // session is all that a session's answers depend on.
 type session struct {
-	exists     bool
-	over       string // "", ended or reused
+	exists bool
+	over   string // "", ended or reused
+	// overUntil is when the request that ended it was answered.
+	overUntil  int64
 	generation uint32
 	keys       [keysKept]string // of the last rotations, the newest first
 	// When the last rotation was, at the earliest and the latest.
@@ -89,6 +91,10 @@ func (s session) rotate(q request) []result {
 	switch {
 	case !s.exists:
 		return []result{refused(expired)}
+	case s.over == ended && q.from <= s.overUntil:
+		// That a spent token was presented is found out first, and ends the session
+		// then. Somebody else may have ended it in between.
+		return []result{refused(ended), refused(reused)}
 	case s.over != "":
 		return []result{refused(s.over)}
 	}
@@ -122,7 +128,7 @@ func (s session) rotate(q request) []result {
 	if slices.Contains(s.keys[:], q.key) {
 		return append(all, refused(late))
 	}
-	s.over = reused
+	s.over, s.overUntil = reused, q.until
 	return append(all, result{s, reused})
 }
 
@@ -161,7 +167,7 @@ func (w world) step(q request, a answer) []any {
 	case logout:
 		w.endTried = true
 		before := w
-		w.now = w.now.end()
+		w.now = w.now.end(q)
 		if !a.known {
 			return []any{before, w}
 		}
@@ -184,7 +190,7 @@ func (w world) step(q request, a answer) []any {
 		// knew of it or a replica that had heard of it.
 		if w.now.over != "" {
 			again := kept
-			again.now.over = w.now.over
+			again.now.over, again.now.overUntil = w.now.over, w.now.overUntil
 			return []any{kept, again}
 		}
 		return []any{kept}
@@ -192,16 +198,16 @@ func (w world) step(q request, a answer) []any {
 	case assert:
 		again := w
 		if w.endTried {
-			again.now = w.now.end()
+			again.now = w.now.end(q)
 		}
 		return []any{w, again}
 	}
 	panic("no such operation: " + string(q.op))
 }
 
-func (s session) end() session {
+func (s session) end(q request) session {
 	if s.exists && s.over == "" {
-		s.over = ended
+		s.over, s.overUntil = ended, q.until
 	}
 	return s
 }

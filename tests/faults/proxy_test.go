@@ -28,7 +28,7 @@ type proxy struct {
 	apart  bool
 	closed bool
 	links  map[*link]struct{}
-	done   struct{ requests, replies, late int } // what was lost, what came late
+	done   struct{ requests, replies, late, shifts int } // what was done to messages
 }
 
 // weather is what happens to messages, as shares of them.
@@ -39,6 +39,7 @@ type weather struct {
 	halfReply   float64       // the reply breaks off in the middle
 	late        float64       // the connection breaks, and the request arrives all the same
 	lateness    time.Duration // up to this much later
+	shift       float64       // from now on, each reply on this connection is the one before
 }
 
 func newProxy(tb testing.TB, seed uint64, target string) *proxy {
@@ -72,6 +73,8 @@ func (p *proxy) accept(l net.Listener) {
 type link struct {
 	client, server *net.TCPConn
 	replication    bool
+	// held is the reply that a shifted connection owes.
+	held []byte
 }
 
 func (l *link) end(reset bool) {
@@ -200,6 +203,10 @@ func (p *proxy) replies(l *link) {
 			p.hold()
 			p.mu.Lock()
 			lost := !l.replication && p.draw(p.weather.loseReply) || l.replication && p.apart
+			shifts := l.held == nil && !l.replication && p.draw(p.weather.shift)
+			if shifts {
+				p.done.shifts++
+			}
 			half := !lost && !l.replication && p.draw(p.weather.halfReply)
 			reset := p.draw(0.5)
 			if lost || half {
@@ -212,6 +219,14 @@ func (p *proxy) replies(l *link) {
 			if lost || half {
 				l.end(reset)
 				return
+			}
+			// A reply that is delivered twice shifts all that follow. The second copy
+			// comes in place of the next one: at once it would be noticed.
+			switch {
+			case l.held != nil:
+				message, l.held = l.held, bytes.Clone(message)
+			case shifts:
+				l.held = bytes.Clone(message)
 			}
 			if _, err := l.client.Write(message); err != nil {
 				_, _ = io.Copy(io.Discard, l.server)

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -74,7 +75,11 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 	if o == nil { // a probe
 		return
 	}
-	r, err := d.ask(d.anyInstance(rnd), http.MethodGet, "/me", "", bearer(access))
+	var r reply
+	err := errors.New("not asked")
+	for n := 0; n < 20 && (err != nil || r.status == http.StatusServiceUnavailable); n++ {
+		r, err = d.ask(d.anyInstance(rnd), http.MethodGet, "/me", "", bearer(access))
+	}
 	switch {
 	case err != nil:
 		d.record.problem("GET /me after it all: %v", err)
@@ -82,9 +87,9 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 		l.mu.Lock()
 		l.lost = "GET /me accepts its access token"
 		l.mu.Unlock()
-	case r.status == http.StatusUnauthorized && !d.clockOff.Load():
-		d.refusedAccess(l, "GET /me", time.Now())
-	case r.status != http.StatusOK && r.status != http.StatusUnauthorized:
+	case r.status == http.StatusUnauthorized:
+		l.refusedAccess("GET /me", r.About)
+	case r.status != http.StatusOK:
 		d.record.problem("GET /me after it all: %d %s", r.status, r.Error)
 	}
 	if over {
@@ -102,7 +107,7 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 			l.mu.Unlock()
 		}
 	}
-	for range 3 {
+	for range 20 {
 		_, a := d.present(l, rnd, o.token, key, sent)
 		if !a.known || a.refusal == often {
 			time.Sleep(100 * time.Millisecond)

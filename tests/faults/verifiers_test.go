@@ -79,7 +79,7 @@ func (d *deployment) verifyForever(seed uint64) {
 func (d *deployment) verify(l *life, rnd *rand.Rand) {
 	l.mu.Lock()
 	token := l.access[max(0, len(l.access)-1-rnd.IntN(3))]
-	told := l.endTold
+	told, issued := l.endTold, l.refreshed
 	l.mu.Unlock()
 	for _, w := range d.watchers {
 		began := time.Now()
@@ -92,11 +92,11 @@ func (d *deployment) verify(l *life, rnd *rand.Rand) {
 			}
 		case errors.Is(err, verify.ErrDenied):
 			w.denied.Add(1)
-			d.refusedAccess(l, w.name, time.Now())
+			l.refusedAccess(w.name, verify.Description(err))
 		case errors.Is(err, verify.ErrUnavailable):
 			w.unsure.Add(1)
 		default:
-			if !d.clockOff.Load() {
+			if !d.clockOff.Load() && time.Since(issued) < 4*time.Minute {
 				d.record.problem("%s: %v", w.name, err)
 			}
 		}
