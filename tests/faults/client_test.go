@@ -233,7 +233,11 @@ type owner struct {
 	keys  int
 	// keyless owners have the retry window and no more.
 	keyless bool
-	asked   time.Time // when the refresh that has no answer was first sent
+	// unanswered is when the last request was sent that got no answer, and since
+	// how many refreshes were answered after it.
+	unanswered time.Time
+	since      int
+	asked      time.Time // when the refresh that has no answer was first sent
 }
 
 // refresh goes on until there is an answer that ends the matter. It reports
@@ -264,6 +268,7 @@ func (o *owner) refresh() bool {
 				continue // The application died before it could keep the answer.
 			}
 			o.token, o.key = next, ""
+			o.since++
 			return true
 		case a.known && a.refusal != often:
 			o.l.mu.Lock()
@@ -271,10 +276,31 @@ func (o *owner) refresh() bool {
 			o.l.mu.Unlock()
 			return false
 		}
+		if !a.known {
+			o.unanswered, o.since = time.Now(), 0
+		}
 		if !o.d.sleep(wait/2 + time.Duration(o.rnd.Int64N(int64(wait)))) {
 			return false
 		}
 	}
+}
+
+// lateness is how long a request without an answer may still be under way: in a
+// process that stands still, in the network, before a busy Redis.
+const lateness = 6 * time.Second
+
+// rest is what passes between two refreshes. It is minutes in life and less
+// here. But a request that arrives when its session has gone on by more than
+// four refreshes is taken for a thief's: where a request may be late, this many
+// must take longer than that, as they do in life.
+func (o *owner) rest() bool {
+	if !o.d.sleep(o.d.pace/2 + time.Duration(o.rnd.Int64N(int64(o.d.pace)))) {
+		return false
+	}
+	if o.since >= keysKept-1 {
+		return o.d.sleep(time.Until(o.unanswered.Add(lateness + *faultTime)))
+	}
+	return true
 }
 
 // live is the whole life of a session.
@@ -289,7 +315,7 @@ func (o *owner) live() {
 		theft = o.rnd.IntN(rounds)
 	}
 	for n := range rounds {
-		if !d.sleep(d.pace/2 + time.Duration(o.rnd.Int64N(int64(d.pace)))) {
+		if !o.rest() {
 			return
 		}
 		if n == theft {

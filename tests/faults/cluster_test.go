@@ -34,6 +34,14 @@ func (c *cluster) way() (string, []*proxy) {
 
 func ofSix(t *testing.T, seed uint64) topology {
 	c := &cluster{master: [masters]int{0, 1, 2}}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			if t.Failed() {
+				known, err := n.Client.ClusterNodes(context.Background()).Result()
+				t.Logf("node %s knows (%v):\n%s", n.proxy.addr, err, known)
+			}
+		}
+	})
 	ctx := t.Context()
 	do := func(n *guarded, args ...any) {
 		t.Helper()
@@ -126,6 +134,7 @@ func (c *cluster) tagIn(third int) string {
 func masterKilled(f *fault) {
 	c := f.d.redis.(*cluster)
 	f.again(func() {
+		f.tidy()
 		third := f.rnd.IntN(masters)
 		old := c.master[third]
 		heir := (old + masters) % (2 * masters)
@@ -139,8 +148,10 @@ func masterKilled(f *fault) {
 		l.backUntil = time.Now()
 		f.d.record.lost(l)
 		c.master[third] = heir
-		c.nodes[old].Restart()
-		c.untilWhole(f.t)
+		f.later = func() {
+			c.nodes[old].Restart()
+			c.untilWhole(f.t)
+		}
 	})
 }
 

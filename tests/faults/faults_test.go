@@ -75,8 +75,6 @@ type row struct {
 	on func(t *testing.T, seed uint64) topology
 	// happen brings the fault about, and ends it.
 	happen func(f *fault)
-	// pace is what passes between two refreshes of a session.
-	pace time.Duration
 	// replicas is how many of Redis's replicas must have a revocation before it
 	// is answered.
 	replicas int
@@ -92,6 +90,16 @@ type fault struct {
 	// since is when the damage was done from which people wait for recovery; if a
 	// row does not say so it is when its fault has ended.
 	since time.Time
+	// later puts back what recovery does not wait for.
+	later func()
+}
+
+// tidy does what was put off.
+func (f *fault) tidy() {
+	if f.later != nil {
+		f.later()
+		f.later = nil
+	}
 }
 
 // happened fails the test unless the fault has done something: what never
@@ -103,7 +111,8 @@ func (f *fault) happened(what string, yes bool) {
 	}
 }
 
-const defaultPace = 100 * time.Millisecond
+// pace is what passes between two refreshes of a session.
+const pace = 100 * time.Millisecond
 
 func TestTable(t *testing.T) {
 	seed := *firstSeed
@@ -151,10 +160,6 @@ func TestTable(t *testing.T) {
 
 // play lets a fault happen and judges what came of it.
 func (r row) play(t *testing.T, seed uint64) *verdict {
-	pace := r.pace
-	if pace == 0 {
-		pace = defaultPace
-	}
 	var environ []string
 	if r.replicas > 0 {
 		environ = append(environ, fmt.Sprint("AUTHAPI_REVOCATION_REPLICAS=", r.replicas))
@@ -171,6 +176,7 @@ func (r row) play(t *testing.T, seed uint64) *verdict {
 		t.Errorf("%v after the fault it does not work again", time.Since(f.since))
 	}
 	took := time.Since(f.since)
+	f.tidy()
 	if w, ok := d.redis.(*watched); ok {
 		w.onlyOurs(t)
 	}

@@ -248,6 +248,21 @@ func (l *life) check() porcupine.CheckResult {
 	return result
 }
 
+// attempts is every request about the session as it was sent. The caller holds
+// the lock.
+func (l *life) attempts() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "session %s (%s, client %s, robbed %t), request by request:\n", l.sid, l.name, l.client, l.robbed)
+	for _, e := range l.events {
+		back := "         -"
+		if !e.back.IsZero() {
+			back = fmt.Sprintf("%10.3f", float64(e.back.Sub(l.record.began).Microseconds())/1e3)
+		}
+		fmt.Fprintf(&text, "  %10.3f %s  %v -> %v\n", float64(e.call.Sub(l.record.began).Microseconds())/1e3, back, e.request, e.answer)
+	}
+	return text.String()
+}
+
 func (l *life) explain() string {
 	ops := l.operations()
 	slices.SortStableFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call/1000 - b.Call/1000) })

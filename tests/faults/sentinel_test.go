@@ -127,14 +127,18 @@ func underSentinels(t *testing.T, seed uint64) topology {
 			return []string{file, "--sentinel"}
 		}))
 	}
+	t.Cleanup(func() {
+		for _, s := range w.sentinels {
+			if t.Failed() {
+				t.Logf("a Sentinel says:\n%s", s.Log())
+			}
+		}
+	})
 	eventually(t, "the Sentinels know each other and the replica", func() bool {
 		for _, s := range w.sentinels {
-			about, err := s.Client.Do(t.Context(), "sentinel", "master", "mymaster").StringSlice()
-			if err != nil {
-				return false
-			}
-			text := strings.Join(about, " ") + " "
-			if !strings.Contains(text, fmt.Sprintf("num-other-sentinels %d ", sentinelCount-1)) || !strings.Contains(text, "num-slaves 1 ") {
+			about, err := s.Client.Do(t.Context(), "sentinel", "master", "mymaster").Result()
+			fields, _ := about.(map[any]any)
+			if err != nil || fields["num-other-sentinels"] != fmt.Sprint(sentinelCount-1) || fields["num-slaves"] != "1" {
 				return false
 			}
 		}
@@ -169,6 +173,7 @@ func (w *watched) failover(f *fault, goes func(primary *guarded)) (l loss, old *
 func primaryLost(f *fault) {
 	w := f.d.redis.(*watched)
 	f.again(func() {
+		f.tidy()
 		var cut, dying time.Time
 		l, old := w.failover(f, func(primary *guarded) {
 			primary.proxy.cutReplication()
@@ -179,9 +184,11 @@ func primaryLost(f *fault) {
 		})
 		l.savedUntil, l.backFrom = cut, dying
 		f.d.record.lost(l)
-		old.proxy.mend()
-		old.replicaOf = w.servers[w.primary].proxy.addr
-		old.Restart()
+		f.later = func() {
+			old.proxy.mend()
+			old.replicaOf = w.servers[w.primary].proxy.addr
+			old.Restart()
+		}
 	})
 }
 
@@ -190,6 +197,7 @@ func primaryLost(f *fault) {
 func primaryDeposed(f *fault) {
 	w := f.d.redis.(*watched)
 	f.again(func() {
+		f.tidy()
 		var stopping, stopped time.Time
 		l, old := w.failover(f, func(primary *guarded) {
 			stopping = time.Now()
@@ -200,9 +208,11 @@ func primaryDeposed(f *fault) {
 		f.d.record.lost(l)
 		time.Sleep(f.short(time.Second))
 		old.Resume()
-		eventually(f.t, "the deposed primary has been told", func() bool {
-			return old.info("role") == "slave" && old.info("master_link_status") == "up"
-		})
+		f.later = func() {
+			eventually(f.t, "the deposed primary has been told", func() bool {
+				return old.info("role") == "slave" && old.info("master_link_status") == "up"
+			})
+		}
 	})
 }
 

@@ -164,7 +164,7 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 			v.forgotten++
 		} else {
 			v.logouts++
-			bad("session %s was logged out for nothing: %s at %.3fs", l.sid, l.loggedOut, l.loggedOutAt.Sub(l.record.began).Seconds())
+			bad("session %s was logged out for nothing: %s at %.3fs; %s", l.sid, l.loggedOut, l.loggedOutAt.Sub(l.record.began).Seconds(), l.attempts())
 		}
 	}
 	for _, refused := range l.refusals {
