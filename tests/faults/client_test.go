@@ -257,9 +257,7 @@ func (o *owner) refresh() bool {
 		}
 		next, a := o.d.present(o.l, o.rnd, o.token, key, !o.keyless)
 		if o.keyless && time.Since(o.asked) >= retryWindow {
-			o.l.mu.Lock()
-			o.l.excused = true // for what has come now, and for what will
-			o.l.mu.Unlock()
+			o.l.excuse() // what has come now, and what will
 		}
 		switch {
 		case a.known && a.refusal == "":
@@ -285,6 +283,12 @@ func (o *owner) refresh() bool {
 	}
 }
 
+func (l *life) excuse() {
+	l.mu.Lock()
+	l.excused = true
+	l.mu.Unlock()
+}
+
 // lateness is how long a request without an answer may still be under way: in a
 // process that stands still, in the network, before a busy Redis.
 const lateness = 6 * time.Second
@@ -297,7 +301,15 @@ func (o *owner) rest() bool {
 	if !o.d.sleep(o.d.pace/2 + time.Duration(o.rnd.Int64N(int64(o.d.pace)))) {
 		return false
 	}
-	if o.since >= keysKept-1 {
+	switch {
+	case o.unanswered.IsZero():
+	case o.keyless && o.since >= 1:
+		// Without a key it is taken for a thief's as soon as the window is over.
+		if !o.d.sleep(time.Until(o.unanswered.Add(retryWindow))) {
+			return false
+		}
+		o.l.excuse()
+	case o.since >= keysKept-1:
 		return o.d.sleep(time.Until(o.unanswered.Add(lateness + *faultTime)))
 	}
 	return true

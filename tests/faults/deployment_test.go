@@ -138,8 +138,13 @@ func (d *deployment) addProbes() {
 		l := &life{record: d.record, name: name, sub: sub, client: shopID, granted: map[string]map[string]bool{}}
 		var call time.Time
 		var a reply
+		var err error
+		d.t.Cleanup(func() {
+			if d.t.Failed() && n == 0 {
+				d.t.Logf("first session: %v %d %s", err, a.status, a.refusal())
+			}
+		})
 		eventually(d.t, "a session is started", func() bool {
-			var err error
 			call = time.Now()
 			a, err = d.ask(d.instances[0], http.MethodPost, "/sessions", fmt.Sprintf(`{"sub":%q}`, sub), basic(shopID, shopSecret))
 			return err == nil && a.status == http.StatusOK

@@ -46,7 +46,7 @@ import (
 var (
 	faultTime = flag.Duration("faults", 1500*time.Millisecond, "how long each fault lasts")
 	firstSeed = flag.Uint64("seed", 0, "of the first row, or of the only one; 0 draws one")
-	lanes     = flag.Int("lanes", 25, "how many sessions there are at a time")
+	lanes     = flag.Int("lanes", 16, "how many sessions there are at a time")
 	atOnce    = flag.Int("at.once", 3, "how many faults happen at a time, each to a deployment of its own")
 	// The service refuses variables that it does not know.
 	withReplicas = flag.Bool("revocation.replicas", false, "also those rows that set AUTHAPI_REVOCATION_REPLICAS")

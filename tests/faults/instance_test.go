@@ -3,6 +3,7 @@ package faults_test
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,9 +132,9 @@ func startInstance(tb testing.TB, seed uint64, environ []string) *instance {
 	return i
 }
 
-// start starts the process, again if it has ended, and waits until it listens.
-// With Redis away it would not: the service refuses to start then, and an
-// orchestrator would try again, as this does.
+// start starts the process, again if it has ended, and waits until it serves.
+// If Redis does not answer in time it ends instead, and is started once more, as
+// an orchestrator would do.
 func (i *instance) start() {
 	i.tb.Helper()
 	i.mu.Lock()
@@ -149,7 +150,7 @@ func (i *instance) start() {
 			return
 		}
 		i.ended = ended
-		if i.listens(deadline) {
+		if i.serves(deadline) {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -157,16 +158,18 @@ func (i *instance) start() {
 	i.tb.Errorf("an instance does not start:\n%s", i.log.String())
 }
 
-func (i *instance) listens(deadline time.Time) bool {
+// serves waits for the first answer: it listens before it has found its Redis.
+func (i *instance) serves(deadline time.Time) bool {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for time.Now().Before(deadline) {
 		select {
 		case <-i.ended:
 			return false
 		default:
 		}
-		if c, err := net.Dial("tcp", i.addr); err == nil {
-			c.Close()
-			return true
+		if res, err := client.Get("http://" + i.addr + "/healthz"); err == nil {
+			res.Body.Close()
+			return res.StatusCode == http.StatusOK
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -101,10 +101,8 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 	}
 	if o.keyless {
 		key, sent = l.name+"-last", false
-		if o.key != "" && time.Since(o.asked) >= retryWindow {
-			l.mu.Lock()
-			l.excused = true
-			l.mu.Unlock()
+		if o.key != "" && time.Since(o.asked) >= retryWindow || !o.unanswered.IsZero() && time.Since(o.unanswered) >= retryWindow {
+			l.excuse()
 		}
 	}
 	for range 20 {
