@@ -115,7 +115,7 @@ func startInstance(tb testing.TB, seed uint64, environ []string) *instance {
 		i.signal(syscall.SIGCONT)
 		i.kill()
 		log := i.log.String()
-		for _, bad := range []string{"DATA RACE", "panic:", "goroutine 1 [", `"msg":"panic"`} {
+		for _, bad := range []string{"DATA RACE", "panic:", "goroutine 1 [", `"msg":"panic"`, "NOSCRIPT", "CROSSSLOT"} {
 			if strings.Contains(log, bad) {
 				tb.Errorf("an instance says %q:\n%s", bad, log)
 			}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/authapi/authapi/denylist"
 	"github.com/authapi/authapi/internal/redisconn"
 	"github.com/authapi/authapi/verify"
@@ -49,10 +51,12 @@ func (d *deployment) watch(ctx context.Context) {
 		}
 		add("follows "+i.addr, remote)
 	}
-	client, err := redisconn.Open(ctx, d.url, redisconn.Options{PoolSize: 8})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	var client redis.UniversalClient
+	eventually(d.t, "Redis is reached", func() bool {
+		var err error
+		client, err = redisconn.Open(ctx, d.url, redisconn.Options{PoolSize: 8})
+		return err == nil
+	})
 	d.t.Cleanup(func() { client.Close() })
 	add("follows Redis", denylist.New(client, "authapi"))
 }
