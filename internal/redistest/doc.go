@@ -15,6 +15,8 @@
 // what callers send. For failovers, [RedisTCP] gives servers that a test can
 // make replicas of each other with [Replicate], with a clock each, and [Sentinel]
 // watches them. [Server.Restore] brings a server back with an older state.
+// [StartNode] gives a server that a test configures all by itself, ends, and
+// starts again with what it has kept.
 //
 // # How it works
 //
@@ -39,6 +41,7 @@
 //
 // # What it does not do
 //
-// It has no TLS and no append-only file, no replicas in the Cluster, and does not move
-// Cluster slots. Code that is not a test must not import it.
+// It has no TLS. Its own servers keep nothing over a restart but what
+// [Server.Snapshot] has written, and the Cluster has no replicas: a test that wants
+// these builds them of nodes. Code that is not a test must not import it.
 package redistest

@@ -34,6 +34,33 @@ func TestSentinelPromotesTheReplica(t *testing.T) {
 	})
 }
 
+func TestNodeComesBackWithWhatItHasKept(t *testing.T) {
+	durable := redistest.StartNode(t, func(*redistest.Node) []string { return []string{"--appendonly", "yes", "--appendfsync", "no"} })
+	forgetful := redistest.StartNode(t, func(*redistest.Node) []string { return nil })
+	for _, n := range []*redistest.Node{durable, forgetful} {
+		must(t, n.Client.Set(t.Context(), "k", "v", 0).Err())
+		n.Kill()
+		if err := n.Client.Get(t.Context(), "k").Err(); err == nil {
+			t.Error("a killed node answers")
+		}
+		n.Restart()
+		n.Pause()
+		n.Resume()
+		n.Advance(time.Hour)
+		now, err := n.Client.Time(t.Context()).Result()
+		must(t, err)
+		if ahead := time.Until(now); ahead < 59*time.Minute {
+			t.Errorf("after a restart the clock is %v ahead", ahead)
+		}
+	}
+	if v := durable.Client.Get(t.Context(), "k").Val(); v != "v" {
+		t.Errorf("with an AOF %q came back", v)
+	}
+	if v := forgetful.Client.Get(t.Context(), "k").Val(); v != "" {
+		t.Errorf("without an AOF %q came back", v)
+	}
+}
+
 func port(s *redistest.Server) string {
 	return s.Addrs()[0][len("127.0.0.1:"):]
 }

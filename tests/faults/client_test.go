@@ -28,6 +28,8 @@ type reply struct {
 	About    string `json:"error_description"`
 	Access   string `json:"access_token"`
 	Refresh  string `json:"refresh_token"`
+	SID      string `json:"sid"`
+	Subject  string `json:"sub"`
 	Sessions []struct {
 		SID string `json:"sid"`
 	} `json:"sessions"`
@@ -197,6 +199,9 @@ func (d *deployment) presentTo(i *instance, l *life, token, key string, keySent 
 		next = r.Refresh
 		if e.answer.generation, err = generationOf(next); err != nil {
 			d.record.problem("%v", err)
+		}
+		if sid, sub := idsOf(r.Access); sid != l.sid || sub != l.sub {
+			d.record.problem("refresh of session %s, of %s: an access token for %s, of %s", l.sid, l.sub, sid, sub)
 		}
 		l.mu.Lock()
 		if l.granted[token] == nil {

@@ -6,7 +6,7 @@
 // prints a table, a line for each fault: -faults says how long each lasts. To
 // repeat one line, add its seed and its name:
 //
-//	go test ./tests/faults -v -run 'Table/Faults/^redis_killed$' -faults 60s -seed 1234
+//	go test ./tests/faults -v -run 'Table/Faults/Row33' -faults 60s -seed 1234
 //
 // A seed decides what each client and each proxy does. How their requests
 // interleave it does not decide, so a failure prints the session's history too.
@@ -70,7 +70,9 @@ func (s suite) Run() int {
 
 // A row is a fault.
 type row struct {
-	name string
+	// number is that of the check, 0 if it has none.
+	number int
+	name   string
 	// on starts the Redis that it happens to.
 	on func(t *testing.T, seed uint64) topology
 	// happen brings the fault about, and ends it.
@@ -137,7 +139,7 @@ func TestTable(t *testing.T) {
 					if strings.Count(flag.Lookup("test.run").Value.String(), "/") >= 2 && *firstSeed != 0 {
 						own = seed // of the only row
 					}
-					t.Run(strings.NewReplacer(" ", "_", ",", "").Replace(rows[n].name), func(t *testing.T) {
+					t.Run(rows[n].title(), func(t *testing.T) {
 						verdicts[n] = rows[n].play(t, own)
 					})
 				}
@@ -156,6 +158,14 @@ func TestTable(t *testing.T) {
 		}
 	}
 	t.Logf("%s per fault\n%s\n%s", *faultTime, tableHead, table.String())
+}
+
+func (r row) title() string {
+	title := strings.NewReplacer(" ", "_", ",", "").Replace(r.name)
+	if r.number > 0 {
+		title = fmt.Sprintf("Row%d_%s", r.number, title)
+	}
+	return title
 }
 
 // play lets a fault happen and judges what came of it.
@@ -206,6 +216,9 @@ func (r row) play(t *testing.T, seed uint64) *verdict {
 		counts = append(counts, fmt.Sprintf("%s %d", name, n))
 	}
 	slices.Sort(counts)
+	if v.late > 0 {
+		t.Logf("%d sessions of owners without a key were ended by a request that came later than the window", v.late)
+	}
 	t.Logf("seed %d; %s; tokens accepted %d, denied %d, unsure %d; slowest answer %v", seed, strings.Join(counts, ", "), accepted, denied, unsure, v.slowest.Round(time.Millisecond))
 	return v
 }

@@ -244,51 +244,51 @@ func rollingRestart(f *fault) {
 
 var rows = []row{
 	{name: "nothing", on: kept, happen: func(f *fault) { time.Sleep(f.lasts) }},
-	{name: "answers to clients lost", on: kept, happen: func(f *fault) {
+	{number: 40, name: "answers to clients lost", on: kept, happen: func(f *fault) {
 		f.badStreet(weather{loseReply: 0.1, loseRequest: 0.05, halfReply: 0.03, latency: 10 * time.Millisecond})
 	}},
-	{name: "requests of clients late", on: kept, happen: func(f *fault) {
+	{number: 18, name: "requests of clients late", on: kept, happen: func(f *fault) {
 		f.badStreet(weather{loseReply: 0.05, late: 0.1, lateness: 300 * time.Millisecond})
 	}},
-	{name: "replies of Redis lost", on: kept, happen: func(f *fault) {
+	{number: 19, name: "replies of Redis lost", on: kept, happen: func(f *fault) {
 		f.badPath(weather{loseReply: 0.08, loseRequest: 0.02, halfReply: 0.02, latency: 3 * time.Millisecond})
 	}},
-	{name: "commands to Redis late", on: kept, happen: func(f *fault) {
+	{number: 19, name: "commands to Redis late", on: kept, happen: func(f *fault) {
 		f.badPath(weather{loseReply: 0.03, late: 0.05, lateness: 300 * time.Millisecond})
 	}},
-	{name: "replies of Redis shifted", on: kept, happen: func(f *fault) {
+	{number: 41, name: "replies of Redis shifted", on: kept, happen: func(f *fault) {
 		f.badPath(weather{shift: 0.05})
 	}},
-	{name: "connections reset", on: kept, happen: func(f *fault) {
+	{number: 39, name: "connections reset", on: kept, happen: func(f *fault) {
 		f.again(func() {
 			f.path().reset()
 			f.d.anyInstance(f.rnd).proxy.reset()
 			time.Sleep(f.short(100 * time.Millisecond))
 		})
 	}},
-	{name: "Redis cut off", on: kept, happen: func(f *fault) {
+	{number: 32, name: "Redis cut off", on: kept, happen: func(f *fault) {
 		f.path().cut()
 		time.Sleep(f.lasts)
 		f.path().mend()
 	}},
-	{name: "Redis does not answer", on: kept, happen: pathStalled},
-	{name: "Redis paused", on: kept, happen: redisPaused},
+	{number: 32, name: "Redis does not answer", on: kept, happen: pathStalled},
+	{number: 39, name: "Redis paused", on: kept, happen: redisPaused},
 	{name: "Redis killed, restarted with AOF", on: kept, happen: func(f *fault) { redisKilled(f, 0) }},
 	{name: "the same, fsync every second", on: everysec, happen: func(f *fault) { redisKilled(f, 3*time.Second) }},
-	{name: "older snapshot restored", on: unkept, happen: snapshotRestored},
-	{name: "SCRIPT FLUSH all the time", on: kept, happen: scriptsFlushed},
-	{name: "Redis full", on: kept, happen: redisFull},
-	{name: "clock of Redis stepped back", on: kept, happen: func(f *fault) { clockStepped(f, -5*time.Second) }},
-	{name: "clock of Redis an hour back", on: kept, happen: func(f *fault) { clockStepped(f, -time.Hour) }},
-	{name: "clock of Redis an hour ahead", on: kept, happen: func(f *fault) { clockStepped(f, time.Hour) }},
+	{number: 20, name: "older snapshot restored", on: unkept, happen: snapshotRestored},
+	{number: 33, name: "SCRIPT FLUSH all the time", on: kept, happen: scriptsFlushed},
+	{number: 36, name: "Redis full", on: kept, happen: redisFull},
+	{number: 38, name: "clock of Redis stepped back", on: kept, happen: func(f *fault) { clockStepped(f, -5*time.Second) }},
+	{number: 38, name: "clock of Redis an hour back", on: kept, happen: func(f *fault) { clockStepped(f, -time.Hour) }},
+	{number: 38, name: "clock of Redis an hour ahead", on: kept, happen: func(f *fault) { clockStepped(f, time.Hour) }},
 	{name: "instance killed", on: kept, happen: instanceKilled},
 	{name: "instance frozen", on: kept, happen: instanceFrozen},
-	{name: "rolling restart", on: kept, happen: rollingRestart},
-	{name: "Sentinel failover, replication cut first", on: underSentinels, happen: primaryLost},
-	{name: "the same, with WAIT", on: underSentinels, happen: primaryLost, replicas: 1},
-	{name: "Sentinel failover, the deposed primary wakes", on: underSentinels, happen: primaryDeposed},
-	{name: "Cluster, a master is killed", on: ofSix, happen: masterKilled},
-	{name: "Cluster, a master is killed, with WAIT", on: ofSix, happen: masterKilled, replicas: 1},
-	{name: "Cluster, CLUSTER FAILOVER", on: ofSix, happen: masterReplaced},
-	{name: "Cluster, slots moved", on: ofSix, happen: slotMoved},
+	{number: 25, name: "rolling restart", on: kept, happen: rollingRestart},
+	{number: 34, name: "Sentinel failover, replication cut first", on: underSentinels, happen: primaryLost},
+	{number: 34, name: "the same, with WAIT", on: underSentinels, happen: primaryLost, replicas: 1},
+	{number: 34, name: "Sentinel failover, the deposed primary wakes", on: underSentinels, happen: primaryDeposed},
+	{number: 34, name: "Cluster, a master is killed", on: ofSix, happen: masterKilled},
+	{number: 34, name: "Cluster, a master is killed, with WAIT", on: ofSix, happen: masterKilled, replicas: 1},
+	{number: 35, name: "Cluster, CLUSTER FAILOVER", on: ofSix, happen: masterReplaced},
+	{number: 35, name: "Cluster, slots moved", on: ofSix, happen: slotMoved},
 }

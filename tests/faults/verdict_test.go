@@ -29,9 +29,12 @@ type verdict struct {
 	revocations, lost, lostByDesign int
 	forks                           int
 	accepted, acceptedByDesign      int
-	recovery                        time.Duration
-	slowest                         time.Duration
-	problems                        []string
+	// late counts sessions whose owners sent no key, and whose requests were under
+	// way for longer than the retry window.
+	late     int
+	recovery time.Duration
+	slowest  time.Duration
+	problems []string
 }
 
 // afterwards asks once more about every session when the fault is over: those
@@ -155,6 +158,9 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 	defer l.mu.Unlock()
 	bad := func(format string, args ...any) {
 		v.problems = append(v.problems, fmt.Sprintf(format, args...))
+	}
+	if l.excused && !l.robbed && l.loggedOut == reused {
+		v.late++
 	}
 	asked := !l.endAsked.IsZero() && l.endAsked.Before(l.loggedOutAt)
 	if l.loggedOut != "" && !l.robbed && !l.excused && !asked {

@@ -85,6 +85,9 @@ func (d *deployment) verify(l *life, rnd *rand.Rand) {
 	token := l.access[max(0, len(l.access)-1-rnd.IntN(3))]
 	told, issued := l.endTold, l.refreshed
 	l.mu.Unlock()
+	if rnd.IntN(10) == 0 {
+		d.askService(l, token, rnd)
+	}
 	for _, w := range d.watchers {
 		began := time.Now()
 		_, err := w.verifier.Verify(context.Background(), token)
@@ -104,6 +107,28 @@ func (d *deployment) verify(l *life, rnd *rand.Rand) {
 				d.record.problem("%s: %v", w.name, err)
 			}
 		}
+	}
+}
+
+// askService sees whether the service itself takes a token. It has no second to
+// hear of a revocation.
+func (d *deployment) askService(l *life, token string, rnd *rand.Rand) {
+	l.mu.Lock()
+	told := l.endTold
+	l.mu.Unlock()
+	r, err := d.ask(d.anyInstance(rnd), http.MethodGet, "/me", "", bearer(token))
+	switch {
+	case err != nil || r.status == http.StatusServiceUnavailable:
+	case r.status == http.StatusUnauthorized:
+		l.refusedAccess("GET /me", r.About)
+	case r.status != http.StatusOK:
+		d.record.problem("GET /me: %d %s", r.status, r.Error)
+	case r.SID != l.sid || r.Subject != l.sub:
+		d.record.problem("GET /me with a token of %s, of %s: that is %s, of %s", l.sid, l.sub, r.SID, r.Subject)
+	case !told.IsZero():
+		l.mu.Lock()
+		l.lost = "GET /me accepts its access token"
+		l.mu.Unlock()
 	}
 }
 
