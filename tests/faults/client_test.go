@@ -40,7 +40,7 @@ func (r reply) refusal() string { return strings.TrimSpace(r.Error + " " + r.Rea
 // ask sends a request to an instance. An error means that no whole response
 // came; what was asked may have been done.
 func (d *deployment) ask(i *instance, method, path, body string, header http.Header) (reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), clientPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), leastPatience+time.Duration(rand.Int64N(int64(mostPatience-leastPatience))))
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+i.proxy.addr+path, strings.NewReader(body))
 	if err != nil {
@@ -73,8 +73,12 @@ func (d *deployment) ask(i *instance, method, path, body string, header http.Hea
 	return a, nil
 }
 
-// clientPatience is longer than any answer may take, even on a busy machine.
-const clientPatience = 4 * time.Second
+// Some applications give up soon, and others wait for longer than any answer may
+// take.
+const (
+	leastPatience = 700 * time.Millisecond
+	mostPatience  = 4 * time.Second
+)
 
 // judge looks at what no answer may be, whatever has happened.
 func (d *deployment) judge(what string, a reply) {

@@ -117,6 +117,7 @@ func (f *fault) happened(what string, yes bool) {
 const pace = 100 * time.Millisecond
 
 func TestTable(t *testing.T) {
+	t.Parallel()
 	seed := *firstSeed
 	if seed == 0 {
 		seed = 1 + rand.Uint64N(1e6)
