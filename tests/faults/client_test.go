@@ -164,7 +164,7 @@ func (d *deployment) begin(rnd *rand.Rand, name string) (*life, string) {
 		return nil, ""
 	}
 	l.sid, l.sub, l.partition = sid, sub, sid[:2]
-	l.begun, l.refreshed, l.access = back, back, []string{a.Access}
+	l.asked, l.begun, l.refreshed, l.access = call, back, back, []string{a.Access}
 	l.add(event{request: request{op: login}, answer: answer{known: true}, call: call, back: back})
 	d.record.mu.Lock()
 	d.record.lives = append(d.record.lives, l)
@@ -415,7 +415,7 @@ func (o *owner) logout(how int) {
 			if done && (c == l || c.begun.Before(call)) {
 				e.answer.known, e.back = true, back
 				if c.endTold.IsZero() {
-					c.endTold = back
+					c.endSent, c.endTold = call, back
 				}
 			}
 			c.mu.Unlock()

@@ -37,6 +37,7 @@ type deployment struct {
 	pace      time.Duration // between two refreshes of one session
 
 	done   chan struct{} // closed when the actors should come to an end
+	ending sync.Once
 	actors sync.WaitGroup
 	// clockOff: the clock of Redis is not that of the services. Tokens then
 	// expire at the wrong time, which is nobody's fault.
@@ -83,6 +84,7 @@ func deploy(t *testing.T, seed uint64, redis topology, pace time.Duration, envir
 	d.record = newRecord()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
+	t.Cleanup(d.end)
 	d.watch(ctx)
 	d.addProbes()
 	if !d.untilAllWorks(patience) {
@@ -109,6 +111,12 @@ func (d *deployment) people(lanes int) {
 		})
 	}
 	d.actors.Go(func() { d.verifyForever(d.seed) })
+}
+
+// end waits until everybody has stopped.
+func (d *deployment) end() {
+	d.ending.Do(func() { close(d.done) })
+	d.actors.Wait()
 }
 
 // sleep reports false if the run is over.
@@ -150,7 +158,7 @@ func (d *deployment) addProbes() {
 			return err == nil && a.status == http.StatusOK
 		})
 		l.sid, _ = idsOf(a.Access)
-		l.partition, l.begun, l.access = l.sid[:2], time.Now(), []string{a.Access}
+		l.partition, l.asked, l.begun, l.access = l.sid[:2], call, time.Now(), []string{a.Access}
 		l.add(event{request: request{op: login}, answer: answer{known: true}, call: call, back: l.begun})
 		d.record.lives = append(d.record.lives, l)
 		d.probes = append(d.probes, &owner{d: d, l: l, rnd: rand.New(rand.NewPCG(d.seed, uint64(n))), token: a.Refresh})

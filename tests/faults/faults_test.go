@@ -193,8 +193,7 @@ func (r row) play(t *testing.T, seed uint64) *verdict {
 	}
 	// A second, for services to be wrong in.
 	time.Sleep(1200 * time.Millisecond)
-	close(d.done)
-	d.actors.Wait()
+	d.end()
 	d.afterwards()
 	v := d.verdict(r)
 	v.recovery = took

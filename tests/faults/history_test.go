@@ -30,14 +30,14 @@ type life struct {
 	refreshed time.Time
 	// granted is what came for each token that was presented.
 	granted map[string]map[string]bool
-	// begun is when the login was answered.
-	begun time.Time
+	// The login was asked for and answered at these times.
+	asked, begun time.Time
 	// robbed: somebody has a copy of a token. excused: its owner has left the
 	// rules that the promises are made under.
 	robbed, excused bool
-	// endAsked is when somebody first asked to end it, endTold when that was
-	// first known to be done.
-	endAsked, endTold time.Time
+	// endAsked is when somebody first asked to end it, endTold when that was first
+	// known to be done, by a request that was sent at endSent.
+	endAsked, endSent, endTold time.Time
 	// loggedOut is the refusal that its owner got.
 	loggedOut   string
 	loggedOutAt time.Time

@@ -178,6 +178,18 @@ func (i *instance) serves(deadline time.Time) bool {
 
 func (i *instance) signal(s os.Signal) { _ = i.cmd.Process.Signal(s) }
 
+// freeze stops the process until it gets a SIGCONT. A signal arrives some time
+// after it was sent, and at each thread by itself.
+func (i *instance) freeze() {
+	i.tb.Helper()
+	i.signal(syscall.SIGSTOP)
+	for end := time.Now().Add(patience); !hasStopped(i.cmd.Process.Pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			i.tb.Fatal("an instance does not stand still")
+		}
+	}
+}
+
 // kill ends the process without warning.
 func (i *instance) kill() {
 	i.mu.Lock()

@@ -50,7 +50,7 @@ func TestRow18LateRequest(t *testing.T) {
 			}
 			key := func(n, generation int) string { return fmt.Sprintf("%s-%d-%d", c.name, n, generation) }
 
-			a.signal(syscall.SIGSTOP)
+			a.freeze()
 			began := time.Now()
 			for n, token := range tokens {
 				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

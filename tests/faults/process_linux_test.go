@@ -1,7 +1,11 @@
 package faults_test
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 )
@@ -23,4 +27,17 @@ func launch(cmd *exec.Cmd) (ended chan struct{}, err error) {
 		}
 	}()
 	return ended, <-started
+}
+
+// hasStopped reports whether all threads of a process stand still.
+func hasStopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, thread := range threads {
+		stat, _ := os.ReadFile(thread)
+		// The state follows the name, which is in brackets and may hold anything.
+		if !bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T")) {
+			return false
+		}
+	}
+	return err == nil && len(threads) > 0
 }

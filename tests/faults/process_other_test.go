@@ -17,3 +17,5 @@ func launch(cmd *exec.Cmd) (ended chan struct{}, err error) {
 	}()
 	return ended, nil
 }
+
+func hasStopped(int) bool { return true }

@@ -81,7 +81,7 @@ func (g *guarded) settled(f *fault, tag string) (before time.Time) {
 const (
 	// primaryPatience is when a Sentinel takes a primary for dead. Sooner, a busy
 	// machine would look like a dead one.
-	primaryPatience = 1500 * time.Millisecond
+	primaryPatience = 3 * time.Second
 	sentinelCount   = 3
 )
 

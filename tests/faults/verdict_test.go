@@ -64,7 +64,7 @@ func (d *deployment) afterwards() {
 func rank(l *life) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.endTold.IsZero() && l.atRisk(l.endTold) {
+	if !l.endTold.IsZero() && l.atRisk(l.endSent, l.endTold) {
 		return 0
 	}
 	return 1
@@ -127,11 +127,20 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 	d.record.problem("session %s gets no answer after it all", l.sid)
 }
 
-// atRisk reports whether what was told at a moment may have been lost when
-// Redis came back older. The caller holds the lock of the life.
-func (l *life) atRisk(told time.Time) bool {
+// atRisk reports whether what was asked and told at these moments may have been
+// lost when Redis came back older. The caller holds the lock of the life.
+func (l *life) atRisk(asked, told time.Time) bool {
 	return slices.ContainsFunc(l.record.losses, func(loss loss) bool {
-		return l.within(loss) && told.After(loss.savedFrom) && told.Before(loss.backUntil)
+		return l.within(loss) && told.After(loss.savedFrom) && asked.Before(loss.backUntil)
+	})
+}
+
+// outlived reports whether the clock of Redis was so far ahead after the end
+// that the denial of the access tokens has expired too early (docs/security.md).
+// The session's tombstone lies for longer.
+func (l *life) outlived() bool {
+	return slices.ContainsFunc(l.record.steps, func(s step) bool {
+		return s.by >= 5*time.Minute && l.endSent.Before(s.until.Add(*faultTime+time.Second))
 	})
 }
 
@@ -164,7 +173,7 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 	}
 	asked := !l.endAsked.IsZero() && l.endAsked.Before(l.loggedOutAt)
 	if l.loggedOut != "" && !l.robbed && !l.excused && !asked {
-		if l.loggedOut == expired && l.atRisk(l.begun) {
+		if l.loggedOut == expired && l.atRisk(l.asked, l.begun) {
 			v.forgotten++
 		} else {
 			v.logouts++
@@ -181,15 +190,15 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 		v.revocations++
 		for _, e := range l.events {
 			if e.op == refresh && e.known && e.refusal == "" && e.call.After(l.endTold) {
-				l.lost = "it was refreshed"
+				l.lost = refreshed
 			}
 		}
 		if l.lost != "" {
-			if l.atRisk(l.endTold) && !kept {
+			if l.atRisk(l.endSent, l.endTold) && !kept || l.outlived() && l.lost != refreshed {
 				v.lostByDesign++
 			} else {
 				v.lost++
-				bad("session %s ended at %.3fs, but %s", l.sid, l.endTold.Sub(l.record.began).Seconds(), l.lost)
+				bad("session %s ended at %.3fs, but %s; %s", l.sid, l.endTold.Sub(l.record.began).Seconds(), l.lost, l.attempts())
 			}
 		}
 	}
@@ -200,7 +209,7 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 		}
 	}
 	if a, was := d.accepted[l]; was {
-		if l.atRisk(l.endTold) && !kept {
+		if l.atRisk(l.endSent, l.endTold) && !kept {
 			v.acceptedByDesign++
 		} else {
 			v.accepted++
@@ -231,6 +240,8 @@ func (v *verdict) search(lives []*life) {
 	close(next)
 	workers.Wait()
 }
+
+const refreshed = "it was refreshed"
 
 const tableHead = `| fault | operations | sessions | logged out for nothing | revocations answered | of these lost | chains forked | denied tokens accepted after 1 s | recovery | seed |
 |---|---|---|---|---|---|---|---|---|---|`
