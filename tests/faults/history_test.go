@@ -69,6 +69,9 @@ type loss struct {
 	// The state that came back is one between savedFrom and savedUntil; from some
 	// moment between backFrom and backUntil on it is the state that counts.
 	savedFrom, savedUntil, backFrom, backUntil time.Time
+	// From splitFrom on the primary that had gone is there again and does not know
+	// that it is deposed; by splitUntil it knows. What it has answered is lost.
+	splitFrom, splitUntil time.Time
 	// where tells which partitions are concerned; nil means all.
 	where func(partition string) bool
 }
@@ -229,6 +232,10 @@ func (l *life) operations() []porcupine.Operation {
 		add(event{request: request{op: save}, answer: answer{known: true}, call: loss.savedFrom, back: loss.savedUntil})
 		add(event{request: request{op: restore}, answer: answer{known: true}, call: loss.backFrom, back: loss.backUntil})
 		add(event{request: request{op: assert}, call: loss.backFrom})
+		if !loss.splitFrom.IsZero() {
+			add(event{request: request{op: split}, answer: answer{known: true}, call: loss.splitFrom, back: loss.splitFrom.Add(time.Microsecond)})
+			add(event{request: request{op: heal}, answer: answer{known: true}, call: loss.splitUntil, back: loss.splitUntil.Add(time.Microsecond)})
+		}
 	}
 	return ops
 }
@@ -237,7 +244,7 @@ func (e event) generationAsked() uint32 { return e.request.generation }
 
 func (l *life) lossBetween(a, b time.Time) bool {
 	return slices.ContainsFunc(l.record.losses, func(loss loss) bool {
-		return l.within(loss) && loss.backUntil.After(a) && loss.savedFrom.Before(b)
+		return l.within(loss) && (loss.backUntil.After(a) && loss.savedFrom.Before(b) || loss.splitUntil.After(a) && loss.splitFrom.Before(b))
 	})
 }
 

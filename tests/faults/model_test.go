@@ -42,6 +42,8 @@ const (
 	save    operation = "save"    // the state that will come back
 	restore operation = "restore" // it has come back
 	assert  operation = "assert"  // ended sessions are ended once more, perhaps
+	split   operation = "split"   // the primary with the state before has come back too
+	heal    operation = "heal"    // and has been told that it is none
 )
 
 // answer is what the client was told.
@@ -76,6 +78,10 @@ type session struct {
 type world struct {
 	now, saved session
 	endTried   bool // somebody has asked to end it
+	// While there are two primaries, other is what the one knows that will be
+	// forgotten.
+	two   bool
+	other session
 }
 
 // result is one way that a request can go.
@@ -144,6 +150,22 @@ func minus(a, b int64) int64 {
 }
 
 func (w world) step(q request, a answer) []any {
+	if w.two && slices.Contains([]operation{login, refresh, logout, list}, q.op) {
+		// Either may be asked.
+		after := w.alone(q, a)
+		w.now, w.other = w.other, w.now
+		for _, state := range w.alone(q, a) {
+			next := state.(world)
+			next.now, next.other = next.other, next.now
+			after = append(after, next)
+		}
+		return after
+	}
+	return w.alone(q, a)
+}
+
+// alone is step as the one primary takes it that is now.
+func (w world) alone(q request, a answer) []any {
 	switch q.op {
 	case login:
 		w.now = session{exists: true, rotatedFrom: q.from, rotatedUntil: q.until}
@@ -194,6 +216,14 @@ func (w world) step(q request, a answer) []any {
 			return []any{kept, again}
 		}
 		return []any{kept}
+
+	case split:
+		w.two, w.other = true, w.saved
+		return []any{w}
+
+	case heal:
+		w.two, w.other = false, session{}
+		return []any{w}
 
 	case assert:
 		again := w

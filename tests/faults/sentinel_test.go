@@ -205,13 +205,15 @@ func primaryDeposed(f *fault) {
 			stopped = time.Now()
 		})
 		l.savedUntil, l.backFrom = stopped, stopping
-		f.d.record.lost(l)
 		time.Sleep(f.short(time.Second))
+		l.splitFrom = time.Now()
 		old.Resume()
 		f.later = func() {
 			eventually(f.t, "the deposed primary has been told", func() bool {
 				return old.info("role") == "slave" && old.info("master_link_status") == "up"
 			})
+			l.splitUntil = time.Now()
+			f.d.record.lost(l)
 		}
 	})
 }

@@ -131,7 +131,16 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 // lost when Redis came back older. The caller holds the lock of the life.
 func (l *life) atRisk(asked, told time.Time) bool {
 	return slices.ContainsFunc(l.record.losses, func(loss loss) bool {
-		return l.within(loss) && told.After(loss.savedFrom) && asked.Before(loss.backUntil)
+		return l.within(loss) && (told.After(loss.savedFrom) && asked.Before(loss.backUntil) ||
+			told.After(loss.splitFrom) && asked.Before(loss.splitUntil))
+	})
+}
+
+// byDeposed reports whether a refusal may come from a primary that had been
+// deposed and did not know it: there, a session that is newer is not.
+func (l *life) byDeposed(told time.Time) bool {
+	return slices.ContainsFunc(l.record.losses, func(loss loss) bool {
+		return told.After(loss.splitFrom) && told.Before(loss.splitUntil)
 	})
 }
 
@@ -173,7 +182,7 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 	}
 	asked := !l.endAsked.IsZero() && l.endAsked.Before(l.loggedOutAt)
 	if l.loggedOut != "" && !l.robbed && !l.excused && !asked {
-		if l.loggedOut == expired && l.atRisk(l.asked, l.begun) {
+		if l.loggedOut == expired && (l.atRisk(l.asked, l.begun) || l.byDeposed(l.loggedOutAt)) {
 			v.forgotten++
 		} else {
 			v.logouts++
