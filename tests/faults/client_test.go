@@ -408,14 +408,13 @@ func (o *owner) logout(how int) {
 			}
 		}
 		for _, c := range concerns {
-			// Whose login was not answered when this began may have been missed, as
-			// may one that Redis has lost from the index.
+			// Whose login was not answered when this began may have been missed.
 			e := event{request: request{op: logout}, call: call}
 			c.mu.Lock()
 			if done && (c == l || c.begun.Before(call)) {
 				e.answer.known, e.back = true, back
 				if c.endTold.IsZero() {
-					c.endSent, c.endTold = call, back
+					c.endSent, c.endTold, c.endWithAll = call, back, c != l
 				}
 			}
 			c.mu.Unlock()

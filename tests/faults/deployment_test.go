@@ -87,7 +87,7 @@ func deploy(t *testing.T, seed uint64, redis topology, pace time.Duration, envir
 	t.Cleanup(d.end)
 	d.watch(ctx)
 	d.addProbes()
-	if !d.untilAllWorks(patience) {
+	if !d.untilAllWorks(2 * patience) {
 		t.Fatal("it does not even work without a fault")
 	}
 	return d

@@ -38,6 +38,9 @@ type life struct {
 	// endAsked is when somebody first asked to end it, endTold when that was first
 	// known to be done, by a request that was sent at endSent.
 	endAsked, endSent, endTold time.Time
+	// endWithAll: that was a request to end all sessions of the user. One that
+	// Redis has forgotten is not among them, and its access tokens stay good.
+	endWithAll bool
 	// loggedOut is the refusal that its owner got.
 	loggedOut   string
 	loggedOutAt time.Time

@@ -144,6 +144,10 @@ func (l *life) byDeposed(told time.Time) bool {
 	})
 }
 
+// unfound reports whether the end cannot have met the session: Redis had
+// forgotten it, and it was one of all.
+func (l *life) unfound() bool { return l.endWithAll && l.atRisk(l.asked, l.begun) }
+
 // outlived reports whether the clock of Redis was so far ahead after the end
 // that the denial of the access tokens has expired too early (docs/security.md).
 // The session's tombstone lies for longer.
@@ -203,7 +207,7 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 			}
 		}
 		if l.lost != "" {
-			if l.atRisk(l.endSent, l.endTold) && !kept || l.outlived() && l.lost != refreshed {
+			if l.atRisk(l.endSent, l.endTold) && !kept || l.unfound() || l.outlived() && l.lost != refreshed {
 				v.lostByDesign++
 			} else {
 				v.lost++
@@ -218,7 +222,7 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 		}
 	}
 	if a, was := d.accepted[l]; was {
-		if l.atRisk(l.endSent, l.endTold) && !kept {
+		if l.atRisk(l.endSent, l.endTold) && !kept || l.unfound() {
 			v.acceptedByDesign++
 		} else {
 			v.accepted++
