@@ -104,6 +104,10 @@ func (a *API) bounded(next http.Handler) http.Handler {
 			a.fail(w, r, invalidRequest("the body could not be read"))
 			return
 		}
+		if gone(r) {
+			a.fail(w, r, fmt.Errorf("%w: the client has gone", errUnavailable))
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storageBudget)
 		defer cancel()
 		r = r.WithContext(ctx)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 )
 
 // connections is a listener that takes no more connections than it may have, and
@@ -126,6 +127,15 @@ type counted struct {
 func (c *counted) Close() error {
 	defer c.give()
 	return c.Conn.Close()
+}
+
+// SyscallConn is how the handlers see that a client has gone.
+func (c *counted) SyscallConn() (syscall.RawConn, error) {
+	raw, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return raw.SyscallConn()
 }
 
 // CloseWrite is how the server lets a client read the answer to a request that it

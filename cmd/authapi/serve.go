@@ -285,8 +285,9 @@ func (w *watch) err() error {
 // listener closes and the requests under way are finished.
 func serveHTTP(ctx context.Context, l *connections, a *api.API, revocations *relay.Relay, drain time.Duration, logger *slog.Logger) error {
 	server := &http.Server{
-		Handler:   a,
-		ConnState: l.watch,
+		Handler:     a,
+		ConnState:   l.watch,
+		ConnContext: api.ConnContext,
 		// Against clients that send, or read, a byte a minute.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
