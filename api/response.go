@@ -71,13 +71,13 @@ func (a *API) writeGrant(w http.ResponseWriter, r *http.Request, signer *tokens.
 	}
 	if s.Policy.Transport == refresh.Cookie {
 		response.RefreshToken, response.DeviceKey = "", ""
-		if deviceKey != "" {
-			a.setDeviceCookie(w, a.config.Clients[s.ClientID], deviceKey)
-		}
 		// The browser has what is unchanged. An answer that comes late would put it
 		// over a newer one.
 		if !g.Unchanged {
 			a.setCookie(w, a.config.Clients[s.ClientID], g.Token, response.RefreshExpiresIn)
+		}
+		if deviceKey != "" {
+			a.setDeviceCookie(w, a.config.Clients[s.ClientID], deviceKey)
 		}
 	}
 	w.Header().Set("Cache-Control", "no-store")

@@ -155,7 +155,7 @@ func (h *again) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // Neither a token of it nor "wrong password" would be true.
 func TestSessionEndedBeforeTheLoginIsAnswered(t *testing.T) {
 	each(t, func(t *testing.T, s *redistest.Server) {
-		v, elsewhere := service.Start(t, s), service.Start(t, s)
+		v, elsewhere := service.Start(t, s, unlimited), service.Start(t, s)
 		other := elsewhere.Login().OK(t)
 		hook := &again{meanwhile: func() {
 			elsewhere.Send(service.Request{Method: http.MethodDelete, Path: "/sessions", Bearer: other.Access}).OK(t)
