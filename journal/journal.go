@@ -25,7 +25,7 @@
 // hears it.
 //
 // The package creates no session and undoes no end. It keeps an hour, or 50,000
-// revocations (some 10 MB), of which the oldest go first; of signing keys, a
+// revocations (some 14 MB), of which the oldest go first; of signing keys, a
 // week. It keeps nothing on disk: an instance that starts has what the feed has.
 package journal
 
@@ -40,10 +40,13 @@ import (
 )
 
 const (
-	// maxEntries and maxKeys bound the memory. An entry is about 200 bytes. A
+	// maxEntries and maxKeys bound the memory. An entry is about 250 bytes. A
 	// dropped key has an entry in each partition.
 	maxEntries = 50_000
 	maxKeys    = 100 * partition.Count
+	// maxUnheard is met only when the feed cannot be read. Then everything is
+	// looked at anyway as soon as it can.
+	maxUnheard = 5_000
 
 	// keep is how long an entry stays, by a clock that nobody sets. Longer ago a
 	// revocation is in every snapshot that is worth restoring.
@@ -123,7 +126,7 @@ func (j *Journal) own(k key, why refresh.Reason, until time.Time) {
 		e.why = why
 	}
 	// It is expected in the feed, unless it may have been there before.
-	if !e.heard && !e.awaited && e.until != 0 && len(j.unheard) < maxEntries {
+	if !e.heard && !e.awaited && e.until != 0 && len(j.unheard) < maxUnheard {
 		e.awaited = true
 		j.unheard = append(j.unheard, e)
 	}
