@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +71,7 @@ type Program struct {
 	tb      testing.TB
 	binary  string
 	environ []string
+	cmd     *exec.Cmd
 	log     Buffer
 	stop    context.CancelFunc
 	ended   chan struct{}
@@ -97,8 +99,8 @@ func Start(tb testing.TB, settings []string) *Program {
 		tb.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Program{tb: tb, binary: binary, environ: settings, stop: stop, ended: make(chan struct{})}
 	cmd := exec.CommandContext(ctx, binary)
+	p := &Program{tb: tb, binary: binary, environ: settings, cmd: cmd, stop: stop, ended: make(chan struct{})}
 	cmd.Env, cmd.Stderr = settings, &p.log
 	if err := startBound(cmd, p.ended); err != nil {
 		stop()
@@ -108,7 +110,8 @@ func Start(tb testing.TB, settings []string) *Program {
 	tb.Cleanup(func() {
 		p.Kill()
 		if tb.Failed() {
-			tb.Logf("log of the service:\n%s", p.log.String())
+			text := p.log.String()
+			tb.Logf("log of the service:\n%s", text[max(0, len(text)-mostShown):])
 		}
 	})
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -133,8 +136,30 @@ func (p *Program) Kill() {
 	<-p.ended
 }
 
+// Stop asks the process to end (SIGTERM), and returns when it has. It fails the test
+// if the process does not end in order.
+func (p *Program) Stop() {
+	p.tb.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.tb.Errorf("SIGTERM: %v", err)
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		p.tb.Error("the service does not end")
+		p.Kill()
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		p.tb.Errorf("the service has ended with code %d", code)
+	}
+}
+
 // Log returns what the instance has logged.
 func (p *Program) Log() string { return p.log.String() }
+
+// LogFrom returns what was written from an offset on, and the offset of what comes
+// next.
+func (p *Program) LogFrom(offset int64) (text string, next int64) { return p.log.from(offset) }
 
 // Command runs a subcommand with the settings of the instance.
 func (p *Program) Command(input string, args ...string) (string, error) {
@@ -152,22 +177,39 @@ func (p *Program) AddUser(username, password string) {
 	}
 }
 
-// Buffer is what a process writes while others read it.
+// Buffer is what a process writes while others read it. Of what is long it keeps the
+// end: a process may run for days.
 type Buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	dropped int64
 }
+
+const (
+	mostKept  = 32 << 20
+	mostShown = 64 << 10
+)
 
 // Write appends.
 func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.text.Len() > mostKept {
+		b.dropped += int64(len(b.text.Next(mostKept / 2)))
+	}
 	return b.text.Write(p)
 }
 
 // String returns what was written so far.
 func (b *Buffer) String() string {
+	text, _ := b.from(0)
+	return text
+}
+
+func (b *Buffer) from(offset int64) (string, int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.text.String()
+	text := b.text.Bytes()
+	skip := min(max(offset-b.dropped, 0), int64(len(text)))
+	return string(text[skip:]), b.dropped + int64(len(text))
 }
