@@ -202,10 +202,13 @@ func (r *Reservation) take(ctx context.Context, g group) error {
 	return nil
 }
 
-// Refund gives the try back. It is called once, and may fail silently: then one
-// try too many was counted.
+// Refund gives the try back, also if ctx has ended. It is called once, and may fail
+// silently: then one try too many was counted.
 func (r *Reservation) Refund(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, r.throttle.patience)
+	// A login that took longer than its request may has used up ctx. Its right password
+	// would count as a wrong one, and ten such, on a busy machine or in a flood, would
+	// keep an owner out who has done nothing wrong.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.throttle.patience)
 	defer cancel()
 	for _, g := range r.taken {
 		if g.local {

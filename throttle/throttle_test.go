@@ -285,6 +285,22 @@ func TestRefund(t *testing.T) {
 	})
 }
 
+// A login may take longer than its request has time: nothing is wrong with its password.
+func TestRefundAfterTheRequestHasEnded(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		th := open(t, s.Client, s.Prefix)
+		for i := range 30 {
+			ctx, cancel := context.WithCancel(context.Background())
+			r, err := th.Reserve(ctx, by("alice")(0))
+			if err != nil {
+				t.Fatalf("the %dth right password: %v", i+1, err)
+			}
+			cancel()
+			r.Refund(ctx)
+		}
+	})
+}
+
 // A refused try is charged to nobody.
 func TestRefusalsCostNothing(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
