@@ -139,8 +139,9 @@ func (l *load) count(name string, o outcome) {
 }
 
 // report says what was done, and fails the test if something was answered that must not
-// be, or too little happened to prove anything.
-func (l *load) report(d time.Duration) {
+// be, or too little happened to prove anything. What is seldom may fail in a short run on
+// a busy machine.
+func (l *load) report(d time.Duration, long bool) {
 	l.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +150,7 @@ func (l *load) report(d time.Duration) {
 		l.t.Error(w)
 	}
 	for _, a := range acts {
-		if l.counts[a.name+": "+string(done)] == 0 {
+		if l.counts[a.name+": "+string(done)] == 0 && (long || a.perSecond >= 3) {
 			l.t.Errorf("%s: it never succeeded", a.name)
 		}
 	}
