@@ -75,11 +75,16 @@ local keys = s.k or ''
 -- distance from the last rotation: a number that small costs the session little.
 -- Only what would be granted is limited: a replay is noticed however many there
 -- are of it.
-local interval, burst = tonumber(ARGV[7]), tonumber(ARGV[8])
+local interval = tonumber(ARGV[7])
+local whole = interval * ARGV[8]
 local full = rotated + tonumber(s.q or 0)
--- Nobody waits longer than it takes to fill, whatever the clock does.
-full = math.min(math.max(full, now), now + interval * burst) + interval
-local over = interval > 0 and full > now + interval * burst
+-- Nothing is that long until the clock goes back. Then it starts anew, or the
+-- session could not be refreshed until the clock is where it was.
+if full > now + whole then
+  full = now
+end
+full = math.max(full, now) + interval
+local over = full > now + whole -- never without a limit: all of these are now
 
 local function same()
   if over then
