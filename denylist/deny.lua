@@ -12,7 +12,7 @@ local function deny(key, feed, kind, id, exp, now)
   local ttl = last * 1000 - now
   -- Nothing is left to deny. Going on would make a key that never expires.
   if ttl <= 0 then
-    return false
+    return
   end
   local left = redis.call('PTTL', key)
   if left >= ttl - 1000 and redis.call('GET', key) == '1' then

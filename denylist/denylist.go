@@ -184,7 +184,17 @@ func (l *List) add(ctx context.Context, p partition.ID, kind Kind, id string, ex
 
 func (l *List) write(ctx context.Context, c redis.Scripter, p partition.ID, kind Kind, id string, exp ...any) (until int64, err error) {
 	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
-	return add.Run(ctx, c, keys, append([]any{string(kind), id}, exp...)...).Int64()
+	reply, err := add.Run(ctx, c, keys, append([]any{string(kind), id}, exp...)...).Slice()
+	if err != nil {
+		return 0, err
+	}
+	// The key says whose answer it is: replies have been known to shift.
+	if len(reply) == 2 && reply[0] == keys[0] {
+		if until, ok := reply[1].(int64); ok {
+			return until, nil
+		}
+	}
+	return 0, errors.New("unexpected reply from Redis")
 }
 
 // Assert denies again what was denied before, until the same instant. If that is

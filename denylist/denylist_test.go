@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -503,4 +505,25 @@ func TestRow46DeadOrHangingRedisIsAnError(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whoever was told that a token is denied will not try again.
+func TestRow41AnothersReplyIsNoDenial(t *testing.T) {
+	alongside(t, func(t *testing.T, h house) {
+		var lags atomic.Bool
+		client := through(t, h.server, func(network, addr string) (net.Conn, error) {
+			conn, err := net.Dial(network, addr)
+			return &laggingConn{Conn: conn, lags: &lags}, err
+		})
+		list, exp := denylist.New(client, h.server.Prefix), h.server.Now().Add(time.Minute)
+		for range 2 {
+			if err := list.Add(t.Context(), denylist.Token, sid, jti, exp); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lags.Store(true)
+		if err := list.Add(t.Context(), denylist.Token, sid, "another", exp); err == nil {
+			t.Error("the reply of an earlier denial is taken for its own")
+		}
+	}, "miniredis", "redis")
 }
