@@ -13,4 +13,3 @@ for i, key in ipairs(KEYS) do
     redis.call('DEL', key)
   end
 end
-return KEYS[1]
