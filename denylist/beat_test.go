@@ -92,6 +92,9 @@ func TestRow36BeatsGoOnWhenRedisIsFull(t *testing.T) {
 		beat(t, h.List)
 		w, _ := follow(t, h.List)
 		w.untilCurrent(t, h.server)
+		if ttl := h.ttl(t, h.keys.Beat(0)); ttl <= 0 || ttl > 10*time.Second {
+			t.Errorf("the beat stays for %v", ttl)
+		}
 	}, "redis")
 }
 

@@ -378,6 +378,22 @@ func TestDenyingAgainWritesNothing(t *testing.T) {
 	})
 }
 
+// Two who deny a session of which they know only the id may round differently.
+func TestASecondLongerIsNoOtherDenial(t *testing.T) {
+	s := redistest.Miniredis(t) // whose clock stands still
+	h := house{denylist.New(s.Client, s.Prefix), s, s.Client, partition.Keys{Prefix: s.Prefix}}
+	exp := s.Now().Add(time.Minute)
+	for _, c := range []struct {
+		longer time.Duration
+		lines  int
+	}{{0, 1}, {time.Second, 1}, {2 * time.Second, 2}} {
+		h.add(t, denylist.Session, sid, exp.Add(c.longer))
+		if n := len(h.feed(t)); n != c.lines {
+			t.Errorf("%v longer: %d lines, want %d", c.longer, n, c.lines)
+		}
+	}
+}
+
 func TestWhatIsNoSessionIsRefusedWithoutRedis(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		l := denylist.New(s.Client, s.Prefix)

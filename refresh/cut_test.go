@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/refresh"
 )
@@ -384,9 +385,15 @@ func TestCreateCutAfterAnyWriteAndRunAgainMakesOneSession(t *testing.T) {
 		client.AddHook(scissors)
 		cutting := h.over(t, client, newSecret)
 		login := refresh.Login{ClientID: mobile, Roles: words(200), Scope: strings.Join(words(200), " "), Device: "x"}
-		for _, again := range []bool{true, false} {
+		h.configure(strict, func(p *refresh.Policy) { p.Sessions, p.Absolute = 1, time.Hour })
+		for i, again := range []bool{true, false, true, false} {
+			login.ClientID = []string{mobile, strict}[i/2]
+			life, indexLife := idle, absolute
+			if login.ClientID == strict {
+				life, indexLife = time.Hour, time.Hour
+			}
 			for n, wasCut := 0, true; wasCut; n++ {
-				login.Subject = fmt.Sprint("user", n, again)
+				login.Subject = fmt.Sprint("user", i, n)
 				*scissors = cutter{writes: n, again: again}
 				g, err := cutting.Create(t.Context(), login)
 				wasCut = scissors.done
@@ -400,9 +407,9 @@ func TestCreateCutAfterAnyWriteAndRunAgainMakesOneSession(t *testing.T) {
 				if index := h.index(t, login.Subject); len(index) != 1 || index[0] != g.Session.SID {
 					t.Errorf("cut after %d writes: index %v, want only %s", n, index, g.Session.SID)
 				}
-				for _, key := range []string{h.session(g.Session.SID), h.keys.User(login.Subject)} {
-					if ttl := h.ttl(t, key); ttl < idle-time.Minute {
-						t.Errorf("cut after %d writes: %s lives %v", n, key, ttl)
+				for key, want := range map[string]time.Duration{h.session(g.Session.SID): life, h.keys.User(login.Subject): indexLife} {
+					if ttl := h.ttl(t, key); !near(ttl, want) {
+						t.Errorf("cut after %d writes: %s lives %v, want %v", n, key, ttl, want)
 					}
 				}
 				got, err := h.Get(t.Context(), g.Session.SID)
@@ -428,7 +435,17 @@ func TestEndWritesInASafeOrder(t *testing.T) {
 		for n := 0; ; n++ {
 			d := h.login(t, fmt.Sprint("user", n), mobile)
 			*scissors = cutter{writes: n}
+			p, _ := partition.OfSID(d.sid)
+			h.client.Persist(t.Context(), h.keys.Feed(p)) // as if this were its first line
 			err := cutting.End(t.Context(), d.sid, refresh.Logout)
+			// A second run writes nothing if the entry says that it is all done.
+			entry := h.client.Get(t.Context(), h.denyKey(d.sid, d.sid)).Val()
+			if ttl := h.ttl(t, h.keys.Feed(p)); entry == "1" && ttl <= 0 {
+				t.Errorf("after %d writes: denied, and the feed lives for %v", n, ttl)
+			}
+			if ttl := h.ttl(t, h.denyKey(d.sid, d.sid)); entry != "" && ttl <= 0 {
+				t.Errorf("after %d writes: the entry lives for %v", n, ttl)
+			}
 			denied, told := h.denied(t, d.sid), len(h.feed(t, d.sid)) > 0
 			tomb := h.hash(t, d.sid)["end"] != ""
 			indexed := slices.Contains(h.index(t, d.sub), d.sid)

@@ -2,8 +2,8 @@
 --
 -- KEYS     index, feed, then for each session: session, denylist entry
 -- ARGV[1]  why
--- ARGV[2]  "" to end the sessions named; else the index must name exactly
---          them, in this order, or nothing is done
+-- ARGV[2]  "" to end the sessions named; else the index must begin with them,
+--          in this order, and name no more, or nothing is done
 -- ARGV[3]  a session to leave alone, or ""
 -- ARGV[4]  how long a tombstone lies (ms)
 -- ARGV[5]… the sessions' ids
@@ -19,11 +19,9 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 if ARGV[2] ~= '' then
-  local members = redis.call('ZRANGE', KEYS[1], 0, -1)
-  if #members ~= #ARGV - 4 then
-    return {KEYS[1], 'changed', 0}
-  end
-  for i, sid in ipairs(members) do
+  -- Those that are named and have left the index are over. That they are ended
+  -- again does no harm.
+  for i, sid in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     if sid ~= ARGV[i + 4] then
       return {KEYS[1], 'changed', 0}
     end

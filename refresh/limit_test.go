@@ -246,7 +246,9 @@ func TestLimitOfOneInAMillisecond(t *testing.T) {
 		t.Errorf("%d grants, want %d", n, burst)
 	}
 	h.server.Advance(time.Millisecond)
-	must(t, d.repeat(t, burst-1, "")())
+	if n := d.useUp(t, d.repeat(t, burst-1, "")); n != 1 {
+		t.Errorf("a millisecond later: %d repeats, want 1", n)
+	}
 }
 
 // The limit costs a session one number that is no longer than the limit.

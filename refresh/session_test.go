@@ -261,12 +261,40 @@ func TestLoginAfterTheClockWentBackIsNotTheOneThatEnds(t *testing.T) {
 			h.login(t, "alice", mobile)
 			h.server.Advance(time.Second)
 		}
+		first := h.server.Now()
 		h.server.Advance(-time.Hour)
+		var before time.Time
 		for range 3 {
 			d := h.login(t, "alice", mobile)
 			d.refresh(t, 0, "")
+			// Last, but not later than it must be.
+			at := h.indexedAt(t, d)
+			if !at.After(before) || at.Sub(first) > time.Second {
+				t.Errorf("in the index at %v, the one before at %v", at, before)
+			}
+			before = at
 			if n := len(h.index(t, "alice")); n != 2 {
 				t.Errorf("%d sessions", n)
+			}
+		}
+	})
+}
+
+// indexedAt is the instant under which the index names a session.
+func (h *house) indexedAt(t *testing.T, d *device) time.Time {
+	t.Helper()
+	ms, err := h.client.ZScore(t.Context(), h.keys.User(d.sub), d.sid).Result()
+	must(t, err)
+	return time.UnixMilli(int64(ms))
+}
+
+func TestIndexNamesSessionsByCreation(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		for range 3 {
+			h.server.Advance(time.Minute)
+			d := h.login(t, "alice", mobile)
+			if at := h.indexedAt(t, d); !near(h.server.Now().Sub(at), 0) {
+				t.Errorf("in the index at %v, created at %v", at, h.server.Now())
 			}
 		}
 	})
@@ -304,6 +332,19 @@ func TestRolesShowAtTheNextRefresh(t *testing.T) {
 }
 
 // The index may name a session that has gone, or that has just been ended.
+func TestNewRolesMoveNoEnd(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.configure(strict, func(p *refresh.Policy) { p.Absolute = time.Hour })
+		for client, life := range map[string]time.Duration{mobile: idle, strict: time.Hour} {
+			d := h.login(t, "alice", client)
+			must(t, h.SetRoles(t.Context(), "alice", []string{"admin"}))
+			if ttl := h.ttl(t, h.session(d.sid)); !near(ttl, life) {
+				t.Errorf("%s: the session lives for %v, want %v", client, ttl, life)
+			}
+		}
+	})
+}
+
 func TestSetRolesBringsNothingBack(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ended, lost := h.login(t, "alice", mobile), h.login(t, "alice", mobile)
@@ -475,6 +516,39 @@ func TestLoginThatRacesAChangeOfItsAccountLoses(t *testing.T) {
 	})
 }
 
+// An access token ends with its session, and the session knows when.
+func TestLoginWritesExactlyWhatWasGranted(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.configure(strict, func(p *refresh.Policy) { p.Absolute = access / 2 })
+		for client, life := range map[string]time.Duration{mobile: access, strict: access / 2} {
+			d := h.login(t, "alice", client)
+			x, err := strconv.ParseInt(h.hash(t, d.sid)["x"], 10, 64)
+			if err != nil || x != d.first.AccessExpires.Unix() || !near(time.Unix(x, 0).Sub(h.server.Now()), life) {
+				t.Errorf("%s: x is %d, granted until %d, %v", client, x, d.first.AccessExpires.Unix(), err)
+			}
+		}
+	})
+}
+
+// What is written at a rotation is what docs/redis-keys.md says, and no more.
+func TestRotationWritesExactlyWhatWasGranted(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		d := h.login(t, "alice", mobile)
+		for generation := range 6 {
+			h.server.Advance(time.Hour)
+			g := d.refresh(t, generation, fmt.Sprint(generation))
+			hash := h.hash(t, d.sid)
+			// Too high an expiry would keep the denial of the session for days.
+			if want := strconv.FormatInt(g.AccessExpires.Unix(), 10); hash["x"] != want {
+				t.Errorf("x is %s, want %s", hash["x"], want)
+			}
+			if n := min(generation+1, 4) * 8; len(hash["k"]) != n {
+				t.Errorf("%d bytes of retry keys after %d rotations, want %d", len(hash["k"]), generation+1, n)
+			}
+		}
+	})
+}
+
 func TestLargestSessionStaysCompact(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		h := newHouse(t, s)
@@ -605,6 +679,39 @@ func TestIndexLivesAsLongAsTheLastSession(t *testing.T) {
 			t.Errorf("with a long session it lives for %v", ttl)
 		}
 	})
+}
+
+// The key's own time to live is not what ends a session: it may be late, and after
+// a step of the clock it says something else.
+func TestSessionExpiresByItsOwnFields(t *testing.T) {
+	h := newHouse(t, redistest.Miniredis(t)) // whose clock stands still
+	h.configure(strict, func(p *refresh.Policy) { p.Absolute = time.Hour })
+	for client, life := range map[string]time.Duration{mobile: idle, strict: time.Hour} {
+		d := h.login(t, "alice", client)
+		left := d.first.Session.EndsAt.Sub(h.server.Now())
+		if client == mobile {
+			left = life
+		}
+		lasts := func() bool {
+			must(t, h.client.Persist(t.Context(), h.session(d.sid)).Err())
+			must(t, h.client.ZAdd(t.Context(), h.keys.User("alice"), redis.Z{Member: d.sid}).Err())
+			list, err := h.List(t.Context(), "alice")
+			must(t, err)
+			return len(list) == 1
+		}
+		h.server.Advance(left - time.Millisecond)
+		if !lasts() {
+			t.Errorf("%s: a millisecond before its end it is not listed", client)
+		}
+		h.server.Advance(time.Millisecond)
+		if lasts() {
+			t.Errorf("%s: at its end it is listed", client)
+		}
+		must(t, h.client.Persist(t.Context(), h.session(d.sid)).Err())
+		if _, err := d.ask(t.Context(), 0, ""); !errors.Is(err, refresh.ErrExpired) {
+			t.Errorf("%s: at its end it is refreshed: %v", client, err)
+		}
+	}
 }
 
 func TestUsersSpreadOverPartitions(t *testing.T) {

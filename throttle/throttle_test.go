@@ -301,6 +301,68 @@ func TestRefundAfterTheRequestHasEnded(t *testing.T) {
 	})
 }
 
+// Each gives back what it took, and nothing else.
+func TestRefundGivesBackOne(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		th := open(t, s.Client, s.Prefix, func(o *throttle.Options) { o.Address = throttle.Rate{} })
+		ctx := context.Background()
+		reserve := func(account string) *throttle.Reservation {
+			t.Helper()
+			r, err := th.Reserve(ctx, anywhere(account, "")(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		for range 3 {
+			reserve("alice")
+		}
+		reserve("alice").Refund(ctx)
+		keys := s.Client.Keys(ctx, "*").Val()
+		for _, key := range keys {
+			if ttl := s.Client.PTTL(ctx, key).Val(); ttl <= 0 || ttl > 24*time.Hour {
+				t.Errorf("%s lives %s", key, ttl)
+			}
+		}
+		if n, _ := tries(th, 20, anywhere("alice", "")); n != 7 || len(keys) != 2 {
+			t.Errorf("%d tries after three, want 7; keys %q", n, keys)
+		}
+		// A budget that is full again meanwhile is not in the way of the others.
+		s.Client.Del(ctx, keys...)
+		for i := range 2 {
+			r := reserve("alice")
+			s.Client.Del(ctx, keys[i])
+			r.Refund(ctx)
+			if left := s.Client.Keys(ctx, "*").Val(); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		}
+	})
+}
+
+// What clients are told of the budgets is true.
+func TestBudgetsSayWhatIsLeft(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		th := open(t, s.Client, s.Prefix, func(o *throttle.Options) { o.Address = throttle.Rate{} })
+		for n := 1; n <= 10; n++ {
+			r, err := th.Reserve(context.Background(), anywhere("alice", "")(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range r.Budgets {
+				if full := time.Duration(n) * b.Rate.Per / time.Duration(b.Rate.N); b.Left != b.Rate.N-n || (b.Full-full).Abs() > 10*time.Second {
+					t.Errorf("after %d tries: %+v, want %d left and all of it in %s", n, b, b.Rate.N-n, full)
+				}
+			}
+		}
+		_, err := th.Reserve(context.Background(), anywhere("alice", "")(0))
+		var refusal *throttle.Refusal
+		if !errors.As(err, &refusal) || refusal.Budget.Left != 0 {
+			t.Errorf("after all: %+v, %v", refusal, err)
+		}
+	})
+}
+
 // A refused try is charged to nobody.
 func TestRefusalsCostNothing(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
@@ -328,6 +390,12 @@ func TestClockThatStepsLocksNobodyOut(t *testing.T) {
 		_, refusal := tries(th, 1, anywhere("alice", ""))
 		if refusal == nil || refusal.Wait > 90*time.Second {
 			t.Errorf("the clock went back six hours: %+v", refusal)
+		}
+		ctx := context.Background()
+		for _, key := range s.Client.Keys(ctx, "*").Val() {
+			if ttl := s.Client.PTTL(ctx, key).Val(); ttl <= 0 || ttl > 24*time.Hour+6*time.Hour {
+				t.Errorf("the clock went back, and %s lives %s", key, ttl)
+			}
 		}
 		s.Advance(15 * time.Minute)
 		if n, _ := tries(th, 10, anywhere("alice", "")); n != 10 {

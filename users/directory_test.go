@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -336,10 +335,6 @@ func TestConcurrentChangesAllCount(t *testing.T) {
 // The network can deliver a command long after its caller gave up on it and
 // sent it again.
 func TestLateDuplicateOfAChangeUndoesNothing(t *testing.T) {
-	source, err := os.ReadFile("change.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
 	each(t, func(t *testing.T, h house) {
 		h.add(t, "alice")
 		enabledAt := h.field(t, "alice", "epoch")
@@ -349,12 +344,18 @@ func TestLateDuplicateOfAChangeUndoesNothing(t *testing.T) {
 			}
 		}
 		key := h.keys.Account("alice")
-		reply, err := h.client.Eval(t.Context(), string(source), []string{key}, "disabled", "0", enabledAt).StringSlice()
+		reply, err := users.ChangeScript.Run(t.Context(), h.client, []string{key}, "disabled", "0", enabledAt).StringSlice()
 		if err != nil || len(reply) != 1 || reply[0] != "stale" {
 			t.Errorf("the late duplicate was answered %q, %v", reply, err)
 		}
 		if h.field(t, "alice", "disabled") != "1" {
 			t.Error("the account is enabled again")
+		}
+		// Nor does it make half an account, whatever became of the whole one.
+		key = h.keys.Account("nobody")
+		reply, err = users.ChangeScript.Run(t.Context(), h.client, []string{key}, "disabled", "0", 1).StringSlice()
+		if err != nil || len(reply) != 1 || reply[0] != "unknown" {
+			t.Errorf("a change of what is not there was answered %q, %v", reply, err)
 		}
 	})
 }

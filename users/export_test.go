@@ -1,5 +1,8 @@
 package users
 
+// ChangeScript is what changes accounts.
+var ChangeScript = changeScript
+
 // NewCheapHasher returns a Hasher whose hashes cost next to nothing.
 func NewCheapHasher(config HasherConfig) *Hasher {
 	return newHasher(config, cost{memory: 8, passes: 1, threads: 1})
