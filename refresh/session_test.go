@@ -273,8 +273,8 @@ func TestLoginAfterTheClockWentBackIsNotTheOneThatEnds(t *testing.T) {
 				t.Errorf("in the index at %v, the one before at %v", at, before)
 			}
 			before = at
-			if n := len(h.index(t, "alice")); n != 2 {
-				t.Errorf("%d sessions", n)
+			if index := h.index(t, "alice"); len(index) != 2 || index[1] != d.sid {
+				t.Errorf("sessions %v, want two and %s last", index, d.sid)
 			}
 		}
 	})

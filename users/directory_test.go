@@ -360,6 +360,33 @@ func TestLateDuplicateOfAChangeUndoesNothing(t *testing.T) {
 	})
 }
 
+// The second run of a change, after its reply was lost, learns that it was done.
+// If anything was done meanwhile it learns that.
+func TestChangeThatRunsTwiceIsDoneOnce(t *testing.T) {
+	each(t, func(t *testing.T, h house) {
+		h.add(t, "alice")
+		change := func(field, value string, epoch int, want string) {
+			t.Helper()
+			reply, err := users.ChangeScript.Run(t.Context(), h.client, []string{h.keys.Account("alice")}, field, value, epoch).StringSlice()
+			if err != nil || reply[0] != want {
+				t.Errorf("%s to %s at epoch %d was answered %q, %v, want %s", field, value, epoch, reply, err, want)
+			}
+		}
+		change("roles", "x", 1, "changed")
+		change("roles", "x", 1, "changed")
+		change("roles", "y", 1, "stale") // another's change came first
+		if got := h.field(t, "alice", "epoch"); got != "2" {
+			t.Errorf("epoch %s, want 2", got)
+		}
+		change("disabled", "1", 2, "changed")
+		change("roles", "x", 1, "stale") // nobody can tell whose it is now
+		change("disabled", "0", 4, "stale")
+		if got := h.field(t, "alice", "disabled") + h.field(t, "alice", "epoch"); got != "13" {
+			t.Errorf("disabled and epoch are %s", got)
+		}
+	})
+}
+
 func TestConcurrentAddsOfOneName(t *testing.T) {
 	each(t, func(t *testing.T, h house) {
 		var won atomic.Pointer[users.Account]
