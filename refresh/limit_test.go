@@ -11,10 +11,11 @@ import (
 	"github.com/authapi/authapi/refresh"
 )
 
-// Four at once, and one more every ten seconds.
+// Four at once, and one more every ten minutes: however slow the machine, none comes
+// back unless the clock is moved.
 const (
 	burst    = 4
-	interval = 10 * time.Second
+	interval = 10 * time.Minute
 	whole    = burst * interval
 )
 
