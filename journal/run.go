@@ -192,9 +192,10 @@ func (r *run) look(ctx context.Context, entries []*entry, now *Totals) error {
 			}
 			r.remember(entries[i], s.Why)
 		}
-		// Until when is not known of a session that was denied by somebody else.
+		// Until when is not known of a session that was denied by somebody else. What
+		// is over has less than nothing left.
 		left := time.Until(time.Unix(e.until, 0))
-		if e.until == 0 || left <= skew || lives[i] >= left-skew {
+		if e.until == 0 || lives[i] >= left-skew {
 			continue
 		}
 		if e.kind == denylist.Key {

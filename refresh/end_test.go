@@ -428,3 +428,30 @@ func TestRow44EndAllAndLoginsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// What asserts an end must neither make a session nor change how one has ended.
+func TestEndAgainEndsOnlyWhatLives(t *testing.T) {
+	eachWithCluster(t, func(t *testing.T, h *house) {
+		lives, over, gone := h.login(t, "alice", mobile), h.login(t, "alice", mobile), h.login(t, "alice", mobile)
+		must(t, h.End(t.Context(), over.sid, refresh.Reused))
+		p, _ := partition.OfSID(gone.sid)
+		must(t, h.client.Del(t.Context(), h.keys.Session(p, gone.sid)).Err())
+		before := h.state(t, over)
+		again := func(sid string, ends bool) {
+			t.Helper()
+			if ended, err := h.EndAgain(t.Context(), sid, refresh.Password); err != nil || ended != ends {
+				t.Errorf("%s: %v, %v", sid, ended, err)
+			}
+		}
+		again(gone.sid, false)
+		again(over.sid, false)
+		again("nonsense", false)
+		unchanged(t, before, h.state(t, over))
+		again(lives.sid, true)
+		again(lives.sid, false)
+		h.isEnded(t, lives, refresh.Password)
+		if n := h.client.Exists(t.Context(), h.keys.Session(p, gone.sid)).Val(); n != 0 {
+			t.Error("a session that is not there was made")
+		}
+	})
+}
