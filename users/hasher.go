@@ -32,6 +32,10 @@ type HasherConfig struct {
 	Queue int
 	// Wait is how long a caller waits for a permit. Default: 1 s.
 	Wait time.Duration
+	// Derive computes Argon2id, with memory in KiB. The default does it here;
+	// another process may do it instead. It is called by as many goroutines at
+	// once as there are permits.
+	Derive func(password, salt []byte, passes, memory uint32, threads uint8, size uint32) []byte
 }
 
 // Hasher hashes passwords with Argon2id and checks them. It is safe for
@@ -71,18 +75,20 @@ func newHasher(config HasherConfig, c cost) *Hasher {
 	if wait <= 0 {
 		wait = time.Second
 	}
+	derive := config.Derive
+	if derive == nil {
+		derive = argon2.IDKey
+	}
 	return &Hasher{
 		permits: make(chan struct{}, permits),
 		queue:   make(chan struct{}, max(queue, 0)),
 		wait:    wait,
 		cost:    c,
 		dummy:   phc{cost: c, salt: randomBytes(saltSize), hash: randomBytes(hashSize)}.String(),
-		derive:  argon2id,
+		derive: func(password, salt []byte, c cost, size uint32) []byte {
+			return derive(password, salt, c.passes, c.memory, c.threads, size)
+		},
 	}
-}
-
-func argon2id(password, salt []byte, c cost, size uint32) []byte {
-	return argon2.IDKey(password, salt, c.passes, c.memory, c.threads, size)
 }
 
 // Hash returns a new hash of password, under a new salt, as a PHC string:
@@ -131,28 +137,14 @@ func (h *Hasher) Verify(ctx context.Context, stored, password string) (bool, err
 	return subtle.ConstantTimeCompare(hash, p.hash) == 1 && known, nil
 }
 
-// run does not return before the work is done, so that nobody can let the next one
-// in while it goes on.
-//
-// The work has a thread of its own, which the kernel lets run only when nothing
-// else of this process wants to: a refresh takes a hundredth of the time of a
-// hashing, and should not stand behind it.
-func (h *Hasher) run(ctx context.Context, password string, salt []byte, c cost, size uint32) (hash []byte, err error) {
+// run hashes in the caller's goroutine, so that nobody can return, and let the
+// next one in, while the work goes on.
+func (h *Hasher) run(ctx context.Context, password string, salt []byte, c cost, size uint32) ([]byte, error) {
 	if err := h.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { <-h.permits }()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Never unlocked: a thread that has given way cannot take that back, and so
-		// ends with the goroutine.
-		runtime.LockOSThread()
-		giveWay()
-		hash = h.derive([]byte(password), salt, c, size)
-	}()
-	<-done
-	return hash, nil
+	return h.derive([]byte(password), salt, c, size), nil
 }
 
 func (h *Hasher) acquire(ctx context.Context) error {

@@ -66,6 +66,7 @@ func commands() []command {
 		{"keys drop", "<key>", "refuse all tokens of a key at once (emergency)", keysDrop},
 		{"keys reseal", "", "seal the signing keys under the first secret", keysReseal},
 		{"client hash-secret", "", "hash a client's secret for the clients file; it is asked for, or read from stdin", clientHashSecret},
+		{hashCommand, "", "", hashPasswords},
 		{"version", "", "print the version", printVersion},
 		{"help", "", "print this", help},
 	}
@@ -125,6 +126,9 @@ func find(args []string) (command, []string, error) {
 func help(_ context.Context, p program) error {
 	fmt.Fprint(p.stdout, "authapi is a self-hosted token service.\n\nCommands:\n")
 	for _, c := range commands() {
+		if c.does == "" {
+			continue // not for people
+		}
 		fmt.Fprintf(p.stdout, "  %-46s %s\n", strings.TrimSpace("authapi "+c.name+" "+c.args), c.does)
 	}
 	fmt.Fprintln(p.stdout)

@@ -133,7 +133,9 @@ func TestRow34CommandsWaitForReplicas(t *testing.T) {
 	service.send("POST", "/logout", refreshBody(tokens.Refresh)).is(t, 503, "temporarily_unavailable")
 
 	redistest.Replicate(t, s.Addrs()[0], redistest.RedisTCP(t))
-	execute(t, environ, "", "check").says(t, 0, "1 connected")
+	eventually(t, "a replica that is connected", func() bool {
+		return strings.Contains(execute(t, environ, "", "check").stdout, "1 connected")
+	})
 	execute(t, environ, "", "sessions", "end", "alice").says(t, 0)
 	execute(t, environ, "", "user", "disable", "alice").says(t, 0)
 	// It has been dropped by the attempt that was not acknowledged.

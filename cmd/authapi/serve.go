@@ -70,7 +70,9 @@ func serve(ctx context.Context, p program) error {
 		}
 	}
 
-	s, err := newStores(c, client)
+	hasher, close := hashApart(logger)
+	defer close()
+	s, err := newStores(c, client, hasher)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ type stores struct {
 	throttle *throttle.Throttle
 }
 
-func newStores(c config, client redis.UniversalClient) (stores, error) {
+func newStores(c config, client redis.UniversalClient, hasher *users.Hasher) (stores, error) {
 	past := journal.New()
 	sessions, err := refresh.New(client, refresh.Options{
 		Prefix:   c.redisPrefix,
@@ -56,7 +56,7 @@ func newStores(c config, client redis.UniversalClient) (stores, error) {
 		journal:  past,
 		sessions: sessions,
 		denied:   denylist.New(client, c.redisPrefix, denylist.AcknowledgedBy(c.revocationReplicas), denylist.Tell(past.Denied)),
-		users:    users.NewDirectory(client, c.redisPrefix, users.NewHasher()),
+		users:    users.NewDirectory(client, c.redisPrefix, hasher),
 		throttle: tries,
 	}, nil
 }
@@ -116,7 +116,7 @@ func (p program) withStores(ctx context.Context, least, most int, do func(s stor
 		return fmt.Errorf("open Redis: %w", err)
 	}
 	defer client.Close()
-	s, err := newStores(c, client)
+	s, err := newStores(c, client, users.NewHasher())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package users
-
-// giveWay does nothing where threads have no priorities of their own.
-func giveWay() {}
