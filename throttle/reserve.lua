@@ -12,11 +12,11 @@ local full, refused = {}, false
 for i, key in ipairs(KEYS) do
   local interval, holds = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   local at = math.max(tonumber(redis.call('GET', key) or 0), now)
-  -- The clock went back. It is kept, or all would wait until the clock is where
-  -- it was.
-  if at > now + interval * holds then
-    at = now + interval * holds
-    redis.call('SET', key, at, 'PX', at - now)
+  -- The clock went back, and nobody must wait until it is where it was. Steps
+  -- smaller than an interval only make the wait longer: they come often, and must
+  -- not fill a budget that somebody has used up.
+  if at > now + interval * (holds + 1) then
+    at = now
   end
   full[i] = at
   refused = refused or at + interval > now + interval * holds

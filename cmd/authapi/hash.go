@@ -29,7 +29,9 @@ func hashApart(logger *slog.Logger) (hasher *users.Hasher, close func()) {
 		// Not the environment of the service: there are secrets in it.
 		cmd.Env = []string{"GOMAXPROCS=1"}
 		return cmd
-	}, seldom(func(err error) { logger.Error("a process that hashes passwords has failed, and its work is done here", "error", err) }))
+	}, seldom(func(err error) {
+		logger.Error("a process that hashes passwords has failed, and its work is done here", "error", err)
+	}))
 	return users.NewHasherWith(users.HasherConfig{
 		Permits: n,
 		Derive: func(password, salt []byte, passes, memory uint32, threads uint8, size uint32) []byte {

