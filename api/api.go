@@ -10,8 +10,8 @@
 // (errors.go). Routes that need an access token are guarded by the same
 // package, verify, that other services import.
 //
-// The package keeps no state of its own, so that any number of instances can
-// stand side by side. openapi.yaml is the contract; a test holds the routes
+// The package keeps no state of its own but for how many logins are under way, so
+// that any number of instances can stand side by side. openapi.yaml is the contract; a test holds the routes
 // against it.
 package api
 

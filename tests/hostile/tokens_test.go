@@ -72,7 +72,7 @@ func trimmed(value string) string {
 // byte by byte, is refused wherever it comes in, and Redis is not asked.
 func TestRow14AlteredTokensOverHTTP(t *testing.T) {
 	t.Parallel()
-	v := service.Start(t, redistest.Redis(t))
+	v := service.Start(t, redistest.Redis(t), service.With(func(c *api.Config) { c.Throttle = nil }))
 	inBody := v.Login().OK(t).Refresh
 	inCookie := cookieOf(t, v)
 	asked := redistest.CommandCount(v.Redis)
