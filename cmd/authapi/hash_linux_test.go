@@ -30,7 +30,7 @@ func TestHashingProcesses(t *testing.T) {
 		"stopped": func(service *instance) { service.stop() },
 		"killed": func(service *instance) {
 			_ = service.cmd.Process.Kill()
-			_ = service.cmd.Wait()
+			<-service.ended
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
