@@ -181,6 +181,8 @@ func (w world) alone(q request, a answer) []any {
 			if !a.known || fits {
 				next := w
 				next.now = r.session
+				// An end that a replay has brought about is asserted like any other.
+				next.endTried = w.endTried || r.refusal == reused
 				after = append(after, next)
 			}
 		}

@@ -175,7 +175,7 @@ func (d *deployment) verdict(row row) *verdict {
 	}
 	v.search(r.lives)
 	// With this many requests whose outcome nobody knows, all orders cannot be tried.
-	if v.undecided > max(2, len(r.lives)/20) {
+	if v.undecided > max(6, len(r.lives)/8) {
 		v.problems = append(v.problems, fmt.Sprintf("porcupine could not decide %d of %d sessions", v.undecided, len(r.lives)))
 	}
 	v.problems = append(v.problems, r.problems...)
