@@ -151,9 +151,7 @@ func (d *deployment) begin(rnd *rand.Rand, name string) (*life, string) {
 	back := time.Now()
 	d.record.note("login")
 	switch {
-	case err != nil || a.status == http.StatusServiceUnavailable,
-		// On a full Redis an instance lets few logins of an account through at a time.
-		a.status == http.StatusTooManyRequests:
+	case err != nil || a.status == http.StatusServiceUnavailable:
 		return nil, ""
 	case a.status != http.StatusOK:
 		d.record.problem("login: %d %s", a.status, a.refusal())
