@@ -166,9 +166,7 @@ func (d *deployment) begin(rnd *rand.Rand, name string) (*life, string) {
 	l.sid, l.sub, l.partition = sid, sub, sid[:2]
 	l.asked, l.begun, l.refreshed, l.access = call, back, back, []string{a.Access}
 	l.add(event{request: request{op: login}, answer: answer{known: true}, call: call, back: back})
-	d.record.mu.Lock()
-	d.record.lives = append(d.record.lives, l)
-	d.record.mu.Unlock()
+	d.record.begun(l)
 	return l, a.Refresh
 }
 
@@ -380,8 +378,10 @@ func (o *owner) logout(how int) {
 	}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 400*time.Millisecond) {
 		call := time.Now()
+		var all *endOfAll
 		if path == "/sessions" {
-			concerns = d.sessionsOf(l.sub)
+			all = &endOfAll{sub: l.sub, call: call}
+			concerns = d.record.endAll(all)
 		}
 		for _, c := range concerns {
 			c.mu.Lock()
@@ -394,18 +394,13 @@ func (o *owner) logout(how int) {
 		d.record.note("logout")
 		back := time.Now()
 		done := err == nil && r.status == http.StatusNoContent
-		if path == "/sessions" {
-			// And sessions that began meanwhile: they may have been caught.
-			for _, c := range d.sessionsOf(l.sub) {
-				if !slices.Contains(concerns, c) {
-					c.mu.Lock()
-					if c.endAsked.IsZero() {
-						c.endAsked = call
-					}
-					c.mu.Unlock()
-					c.add(event{request: request{op: logout}, call: call})
-				}
+		if all != nil {
+			over := back
+			if err != nil {
+				// It may still be under way.
+				over = back.Add(lateness + *faultTime)
 			}
+			d.record.endedAll(all, over)
 		}
 		for _, c := range concerns {
 			// Whose login was not answered when this began may have been missed.
@@ -435,16 +430,6 @@ func (o *owner) logout(how int) {
 			return
 		}
 	}
-}
-
-func (d *deployment) sessionsOf(sub string) []*life {
-	var of []*life
-	for _, l := range d.record.all() {
-		if l.sub == sub {
-			of = append(of, l)
-		}
-	}
-	return of
 }
 
 // list asks for the user's sessions.

@@ -61,6 +61,7 @@ type record struct {
 
 	mu       sync.Mutex
 	lives    []*life
+	ends     []*endOfAll
 	losses   []loss
 	steps    []step
 	problems []string
@@ -113,6 +114,52 @@ func (r *record) all() []*life {
 	return slices.Clone(r.lives)
 }
 
+// An endOfAll is one request to end all sessions of a user.
+type endOfAll struct {
+	sub  string
+	call time.Time
+	over time.Time // zero while it is under way
+}
+
+// endAll notes the request and returns the sessions that it must meet.
+func (r *record) endAll(e *endOfAll) []*life {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ends = append(r.ends, e)
+	var of []*life
+	for _, l := range r.lives {
+		if l.sub == e.sub {
+			of = append(of, l)
+		}
+	}
+	return of
+}
+
+func (r *record) endedAll(e *endOfAll, over time.Time) {
+	r.mu.Lock()
+	e.over = over
+	r.mu.Unlock()
+}
+
+// begun notes a session whose login has just been answered. A request to end all
+// of its user's that was under way at the same time may have met it, even if it
+// was answered first.
+func (r *record) begun(l *life) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lives = append(r.lives, l)
+	for _, e := range r.ends {
+		if e.sub == l.sub && (e.over.IsZero() || e.over.After(l.asked)) {
+			l.mu.Lock()
+			if l.endAsked.IsZero() {
+				l.endAsked = e.call
+			}
+			l.mu.Unlock()
+			l.add(event{request: request{op: logout}, call: e.call})
+		}
+	}
+}
+
 func (l *life) add(e event) {
 	l.mu.Lock()
 	l.events = append(l.events, e)
@@ -151,7 +198,10 @@ func (r *record) span(call, back time.Time) (from, until int64) {
 	_, until = r.clock(back)
 	for _, s := range r.steps {
 		if s.from.Before(back) && s.until.After(call) {
-			from, until = from-max(-s.by, 0).Milliseconds(), until+max(s.by, 0).Milliseconds()
+			// Where the clock stood last before a step back is later than where it
+			// stands now; right after it, earlier than where it stood first.
+			back := max(-s.by, 0).Milliseconds()
+			from, until = from-back, until+back
 		}
 	}
 	return from, until
