@@ -54,7 +54,7 @@ func serve(ctx context.Context, p program) error {
 	}
 
 	health := &watch{needs: c.needs(), logger: logger, doubts: make(chan struct{}, 1)}
-	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{Connected: health.doubt})
+	client, err := redisconn.Open(ctx, c.redisURL, redisconn.Options{Connected: health.doubt, Shifted: health.shifted})
 	if err != nil {
 		return fmt.Errorf("open Redis: %w", err)
 	}
@@ -194,6 +194,8 @@ type watch struct {
 	runs    string // which one it was at the last inspection
 	warned  string // by the last inspection
 	last    atomic.Pointer[error]
+
+	lastShift atomic.Int64 // Unix nanoseconds
 }
 
 func (w *watch) inspect(ctx context.Context) error {
@@ -229,6 +231,18 @@ func (w *watch) doubt() {
 	default:
 	}
 }
+
+// shifted is told that a reply of Redis belonged to another request.
+func (w *watch) shifted() {
+	now := time.Now().UnixNano()
+	if last := w.lastShift.Load(); now-last < int64(shiftsEvery) || !w.lastShift.CompareAndSwap(last, now) {
+		return
+	}
+	w.logger.Error("a reply of Redis belonged to another request, and all connections are replaced; something between here and Redis does not keep replies in order")
+}
+
+// shiftsEvery is how often shifted replies are worth a line at most.
+const shiftsEvery = 10 * time.Second
 
 // settle is how long after an inspection the next one comes at the earliest: a
 // Redis that comes and goes gives reason for many.

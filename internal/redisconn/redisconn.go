@@ -10,6 +10,9 @@
 // not say. All time-outs and pool sizes are set here, each for a reason, so
 // that a Redis which is down, hanging or out of connections costs a request at
 // most its deadline. The library's defaults would hold it for many seconds.
+// A reply that belongs to another request makes all connections be replaced, and
+// what was asked is asked again; it is known by the commands that repeat in their
+// reply what they were asked, ECHO and the scripts of package script.
 //
 // Inspect asks for what would quietly break a promise: an eviction policy that
 // forgets denylist entries, a server too old for the scripts, a clock that
@@ -79,6 +82,12 @@ type Options struct {
 	// server that took another's place between two commands shows in nothing
 	// else. It must return at once.
 	Connected func()
+	// Shifted, if set, is told that a reply belonged to another request than its
+	// own, and that all connections are therefore being replaced. It must return
+	// at once.
+	Shifted func()
+
+	trust *trust
 }
 
 // Open connects to the Redis that rawURL names and asks it for its mode. Forms:
@@ -105,7 +114,21 @@ func Open(ctx context.Context, rawURL string, opts Options) (redis.UniversalClie
 		return nil, err
 	}
 	remember(t.password, t.sentinelPassword)
+	opts.trust = &trust{lost: opts.Shifted}
+	client, err := t.open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		// Those who ask a node by itself are watched too.
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(watcher{opts.trust}) })
+	} else {
+		client.AddHook(watcher{opts.trust})
+	}
+	return client, nil
+}
 
+func (t target) open(ctx context.Context, opts Options) (redis.UniversalClient, error) {
 	if t.scheme == "sentinel" {
 		client := redis.NewFailoverClient(t.failover(opts))
 		if _, err := info(ctx, client); err != nil {
@@ -240,7 +263,7 @@ func (t target) standalone(addr string, opts Options) *redis.Options {
 	if t.scheme == "unix" {
 		network = "unix"
 	}
-	return &redis.Options{
+	o := &redis.Options{
 		Network:  network,
 		Addr:     addr,
 		Username: t.username,
@@ -273,6 +296,8 @@ func (t target) standalone(addr string, opts Options) *redis.Options {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+	o.Dialer = opts.trust.dial(redis.NewDialer(o))
+	return o
 }
 
 func (t target) failover(opts Options) *redis.FailoverOptions {
@@ -290,6 +315,7 @@ func (t target) failover(opts Options) *redis.FailoverOptions {
 		DB:        s.DB,
 		Protocol:  s.Protocol,
 		TLSConfig: s.TLSConfig,
+		Dialer:    s.Dialer,
 		OnConnect: s.OnConnect,
 
 		DialTimeout:           s.DialTimeout,
@@ -338,6 +364,7 @@ func (t target) cluster(opts Options) *redis.ClusterOptions {
 		Password:  s.Password,
 		Protocol:  s.Protocol,
 		TLSConfig: s.TLSConfig,
+		Dialer:    s.Dialer,
 		OnConnect: s.OnConnect,
 
 		DialTimeout:           s.DialTimeout,
