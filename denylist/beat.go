@@ -69,17 +69,18 @@ func (l *List) Beat(ctx context.Context, report func(error)) {
 func (l *List) beat(ctx context.Context, node redis.UniversalClient, there []partition.ID, failed func(partition.ID, error)) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	look := node.Pipeline()
-	clock := look.Time(ctx)
+	var clock *redis.TimeCmd
 	last := make([]*redis.StringCmd, len(there))
-	for i, p := range there {
-		last[i] = look.Get(ctx, l.keys.Beat(p))
-	}
-	_, _ = look.Exec(ctx) // the commands have their errors
+	asked := ask(ctx, node, func(pipe redis.Pipeliner) {
+		clock = pipe.Time(ctx)
+		for i, p := range there {
+			last[i] = pipe.Get(ctx, l.keys.Beat(p))
+		}
+	})
 	now := clock.Val().UnixMilli()
 	var due []partition.ID
 	for i, p := range there {
-		err := cmp.Or(clock.Err(), last[i].Err())
+		err := cmp.Or(asked, clock.Err(), last[i].Err())
 		if err != nil && !errors.Is(err, redis.Nil) {
 			failed(p, err)
 			continue
@@ -105,7 +106,7 @@ func (l *List) beat(ctx context.Context, node redis.UniversalClient, there []par
 		// On a full Redis denying goes on, and so must the signs of life, or
 		// every verifier would take the feed for dead. A script may write there.
 		if redis.HasErrorPrefix(err, "OOM") {
-			err = setBeat.Run(ctx, node, []string{l.keys.Beat(p)}, now, beatTTL.Milliseconds()).Err()
+			_, err = setBeat.Run(ctx, node, []string{l.keys.Beat(p)}, now, beatTTL.Milliseconds())
 		}
 		if err != nil {
 			failed(p, err)

@@ -1,3 +1,4 @@
 -- KEYS  beat
 -- ARGV  the sign of life, how long it stays (ms)
-return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {KEYS[1]}

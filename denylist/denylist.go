@@ -25,6 +25,7 @@
 package denylist
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -184,17 +185,16 @@ func (l *List) add(ctx context.Context, p partition.ID, kind Kind, id string, ex
 
 func (l *List) write(ctx context.Context, c redis.Scripter, p partition.ID, kind Kind, id string, exp ...any) (until int64, err error) {
 	keys := []string{l.keys.Deny(p, id), l.keys.Feed(p)}
-	reply, err := add.Run(ctx, c, keys, append([]any{string(kind), id}, exp...)...).Slice()
+	reply, err := add.Run(ctx, c, keys, append([]any{string(kind), id}, exp...)...)
 	if err != nil {
 		return 0, err
 	}
-	// The key says whose answer it is: replies have been known to shift.
-	if len(reply) == 2 && reply[0] == keys[0] {
-		if until, ok := reply[1].(int64); ok {
+	if len(reply) == 1 {
+		if until, ok := reply[0].(int64); ok {
 			return until, nil
 		}
 	}
-	return 0, errors.New("unexpected reply from Redis")
+	return 0, script.ErrReply
 }
 
 // Assert denies again what was denied before, until the same instant. If that is
@@ -253,9 +253,20 @@ func (l *List) Denied(ctx context.Context, c *tokens.Claims) (bool, error) {
 	if c.KeyID != "" {
 		keys = append(keys, l.keys.Deny(p, c.KeyID))
 	}
-	n, err := l.client.Exists(ctx, keys...).Result()
+	node, err := l.node(ctx, p)
 	if err != nil {
 		return false, fmt.Errorf("ask the denylist: %w", err)
 	}
-	return n > 0, nil
+	var there *redis.IntCmd
+	err = ask(ctx, node, func(pipe redis.Pipeliner) { there = pipe.Exists(ctx, keys...) })
+	err = cmp.Or(err, there.Err())
+	if err != nil && node != l.client && !errors.Is(err, script.ErrReply) {
+		// It may have moved to another server meanwhile, which the library finds.
+		there = l.client.Exists(ctx, keys...)
+		err = there.Err()
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask the denylist: %w", err)
+	}
+	return there.Val() > 0, nil
 }

@@ -3,7 +3,6 @@ package denylist
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,7 +39,6 @@ var ErrHistory = errors.New("the feed's history changed, read again")
 var (
 	errLine   = errors.New("lines of the feed cannot be understood")
 	errSilent = errors.New("no new beats: nobody is writing them, or this Redis is no longer the one they are written to")
-	errEcho   = errors.New("the answer is to another question than was asked")
 )
 
 // Follow reports what is denied, now and from now on, until ctx ends; it
@@ -142,21 +140,16 @@ type answer struct {
 func poll(ctx context.Context, node redis.UniversalClient, followers []*follower) (more bool) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	question, sent := rand.Text(), time.Now()
-	// A pipeline runs on one connection in this order.
-	pipe := node.Pipeline()
-	echo, clock := pipe.Echo(limited, question), pipe.Time(limited)
+	sent := time.Now()
+	var clock *redis.TimeCmd
 	answers := make([]answer, len(followers))
-	for i, f := range followers {
-		answers[i] = f.ask(limited, pipe)
-	}
-	_, _ = pipe.Exec(limited) // the commands have their errors
-	err := cmp.Or(echo.Err(), clock.Err())
-	// A connection whose replies have shifted would show the past, or another
-	// partition, as this one's present.
-	if err == nil && echo.Val() != question {
-		err = errEcho
-	}
+	err := ask(limited, node, func(pipe redis.Pipeliner) {
+		clock = pipe.Time(limited)
+		for i, f := range followers {
+			answers[i] = f.ask(limited, pipe)
+		}
+	})
+	err = cmp.Or(err, clock.Err())
 	for i, f := range followers {
 		unread, err := false, err
 		if err == nil {

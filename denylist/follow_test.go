@@ -606,31 +606,10 @@ func TestWhatIsNoFeedOrNoBeatIsTroubleOfItsPartitionAlone(t *testing.T) {
 	}, "redis")
 }
 
-// A laggingConn delivers, in place of each reply, the one before.
-type laggingConn struct {
-	net.Conn
-	lags *atomic.Bool
-	last []byte
-}
-
-func (c *laggingConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	fresh := slices.Clone(b[:n])
-	if c.lags.Load() && len(c.last) > 0 && len(c.last) <= len(b) {
-		n = copy(b, c.last)
-	}
-	c.last = fresh
-	return n, err
-}
-
 func TestRow41ShiftedRepliesAreNoSignOfLife(t *testing.T) {
 	alongside(t, func(t *testing.T, h house) {
 		beat(t, h.List)
-		var lags atomic.Bool
-		client := through(t, h.server, func(network, addr string) (net.Conn, error) {
-			conn, err := net.Dial(network, addr)
-			return &laggingConn{Conn: conn, lags: &lags}, err
-		})
+		client, lags := h.server.Lagging(t)
 		w, _ := follow(t, denylist.New(client, h.server.Prefix))
 		w.untilCurrent(t, h.server)
 		lags.Store(true)
@@ -639,6 +618,29 @@ func TestRow41ShiftedRepliesAreNoSignOfLife(t *testing.T) {
 		pass(h.server, 500*time.Millisecond)
 		if known := w.knownTo(); known.After(shifted.Add(100 * time.Millisecond)) { // polls that were under way
 			t.Errorf("it knows what happened %v after replies shifted", known.Sub(shifted))
+		}
+		lags.Store(false)
+		w.untilCurrent(t, h.server)
+	}, "redis")
+}
+
+// Beats that a lagging instance writes would make every verifier unsure, or sure
+// of what is long past.
+func TestRow41InstanceWhoseRepliesShiftWritesNoBeats(t *testing.T) {
+	alongside(t, func(t *testing.T, h house) {
+		client, lags := h.server.Lagging(t)
+		beat(t, denylist.New(client, h.server.Prefix))
+		w, _ := follow(t, h.List)
+		w.untilCurrent(t, h.server)
+		lags.Store(true)
+		shifted := h.server.Now()
+		pass(h.server, time.Second)
+		for p := range partition.ID(partition.Count) {
+			key := partition.Keys{Prefix: h.server.Prefix}.Beat(p)
+			ms, err := h.client.Get(t.Context(), key).Int64()
+			if err != nil || time.UnixMilli(ms).After(shifted.Add(100*time.Millisecond)) { // one that was under way
+				t.Errorf("partition %d has the beat %v, %v after replies shifted (%v)", p, ms, time.UnixMilli(ms).Sub(shifted), err)
+			}
 		}
 		lags.Store(false)
 		w.untilCurrent(t, h.server)

@@ -62,7 +62,6 @@ var (
 	// out.
 	ErrSealed = errors.New("keyring: the signing keys in Redis are sealed under another secret, or damaged")
 
-	errReply = errors.New("unexpected reply from Redis")
 	// ErrContended means that others changed the ring faster than this change
 	// could be stored. Nothing was changed.
 	ErrContended = errors.New("keyring: the ring changed too often meanwhile")
@@ -315,34 +314,34 @@ func (r *Ring) create(ctx context.Context) error {
 // read returns the sealed ring and the time of Redis. With [ErrNone] the time
 // is valid.
 func (r *Ring) read(ctx context.Context, from redis.Scripter) (sealed string, now time.Time, err error) {
-	reply, err := readScript.Run(ctx, from, []string{r.options.key()}).Slice()
+	reply, err := readScript.Run(ctx, from, []string{r.options.key()})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("keyring: read: %w", err)
 	}
-	if len(reply) != 3 || reply[0] != r.options.key() {
-		return "", time.Time{}, fmt.Errorf("keyring: read: %w", errReply)
+	if len(reply) != 2 {
+		return "", time.Time{}, fmt.Errorf("keyring: read: %w", script.ErrReply)
 	}
-	ms, ok := reply[1].(int64)
+	ms, ok := reply[0].(int64)
 	if !ok {
-		return "", time.Time{}, fmt.Errorf("keyring: read: %w", errReply)
+		return "", time.Time{}, fmt.Errorf("keyring: read: %w", script.ErrReply)
 	}
 	now = time.UnixMilli(ms).UTC()
-	if reply[2] == nil {
+	if reply[1] == nil {
 		return "", now, ErrNone
 	}
-	sealed, _ = reply[2].(string)
+	sealed, _ = reply[1].(string)
 	return sealed, now, nil
 }
 
 func (r *Ring) swap(ctx context.Context, to redis.Scripter, old, replacement string) (bool, error) {
-	reply, err := swapScript.Run(ctx, to, []string{r.options.key()}, old, replacement).Slice()
-	if err == nil && (len(reply) != 2 || reply[0] != r.options.key()) {
-		err = errReply
+	reply, err := swapScript.Run(ctx, to, []string{r.options.key()}, old, replacement)
+	if err == nil && len(reply) != 1 {
+		err = script.ErrReply
 	}
 	if err != nil {
 		return false, fmt.Errorf("keyring: replace: %w", err)
 	}
-	return reply[1] == int64(1), nil
+	return reply[0] == int64(1), nil
 }
 
 func (r *Ring) open(sealed string) (*held, error) {

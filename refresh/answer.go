@@ -4,8 +4,6 @@ import (
 	"crypto/rand"
 	"strconv"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // answer is what create.lua and rotate.lua reply.
@@ -16,28 +14,9 @@ type answer struct {
 	record  record
 }
 
-// echoed returns what a script replied, behind the key that it repeats to say
-// what it answers. Replies have been known to shift between requests that
-// share a connection; handing one user the grant of another, or believing that
-// a session has ended because another's has, would be the worst this service
-// can do.
-func echoed(cmd *redis.Cmd, key string) ([]any, error) {
-	reply, err := cmd.Slice()
-	if err != nil {
-		return nil, err
-	}
-	if len(reply) == 0 || reply[0] != key {
-		return nil, ErrReply
-	}
-	return reply[1:], nil
-}
-
-// parseAnswer reads a reply about a token of a generation.
-func parseAnswer(cmd *redis.Cmd, key string, generation uint32) (answer, error) {
-	reply, err := echoed(cmd, key)
-	if err != nil {
-		return answer{}, err
-	}
+// parseAnswer reads a reply about a token of a generation, which it repeats: a
+// session may be asked for several at once.
+func parseAnswer(reply []any, generation uint32) (answer, error) {
 	if len(reply) != 5 || reply[0] != strconv.FormatUint(uint64(generation), 10) {
 		return answer{}, ErrReply
 	}

@@ -25,6 +25,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/authapi/authapi/internal/script"
 )
 
 // Transport is how a client keeps its refresh token, and so how the token must
@@ -119,7 +121,7 @@ var (
 	// window cannot be judged. Nothing was changed.
 	ErrClock = errors.New("refresh: clock of Redis went back")
 	// ErrReply means that Redis answered something else than was asked.
-	ErrReply = errors.New("refresh: reply does not match the request")
+	ErrReply = script.ErrReply
 )
 
 // ReuseError reports that this call presented a spent token, and so ended the

@@ -216,7 +216,11 @@ func (st *Store) Create(ctx context.Context, l Login) (*Grant, error) {
 	args = append(args, withoutEmpty(fields)...)
 
 	asked := time.Now()
-	a, err := parseAnswer(createScript.Run(ctx, st.client, keys, args...), keys[0], 0)
+	reply, err := createScript.Run(ctx, st.client, keys, args...)
+	if err != nil {
+		return nil, fmt.Errorf("create session: %w", err)
+	}
+	a, err := parseAnswer(reply, 0)
 	if err != nil {
 		return nil, fmt.Errorf("create session: %w", err)
 	}
@@ -287,11 +291,15 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 	}
 	keys := []string{st.keys.Session(token.partition, sid)}
 	asked := time.Now()
-	a, err := parseAnswer(rotateScript.Run(
+	reply, err := rotateScript.Run(
 		ctx, st.client, keys,
 		token.generation, string(r.Transport), r.ClientID, retryHash(key, token.generation), sent, r.Scope,
 		st.limit.interval(), st.limit.N,
-	), keys[0], token.generation)
+	)
+	if err != nil {
+		return nil, fmt.Errorf("rotate: %w", err)
+	}
+	a, err := parseAnswer(reply, token.generation)
 	if err != nil {
 		return nil, fmt.Errorf("rotate: %w", err)
 	}
@@ -363,7 +371,7 @@ func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
 func (st *Store) renewPolicy(ctx context.Context, keys []string, s Session, via Transport) {
 	current, known := st.policy(s.ClientID)
 	if fields := policyFields(s.Policy, current, via); known && len(fields) > 0 {
-		_ = amendScript.Run(ctx, st.client, keys, fields...).Err()
+		_, _ = amendScript.Run(ctx, st.client, keys, fields...)
 	}
 }
 
@@ -389,7 +397,7 @@ func (st *Store) Get(ctx context.Context, sid string) (Session, error) {
 
 func (st *Store) read(ctx context.Context, c redis.Scripter, p partition.ID, sid string) (record, error) {
 	key := st.keys.Session(p, sid)
-	reply, err := echoed(sessionScript.Run(ctx, c, []string{key}), key)
+	reply, err := sessionScript.Run(ctx, c, []string{key})
 	if err == nil && len(reply) != 1 {
 		err = ErrReply
 	}
@@ -401,8 +409,7 @@ func (st *Store) read(ctx context.Context, c redis.Scripter, p partition.ID, sid
 
 // index returns the ids of a user's sessions, the oldest first.
 func (st *Store) index(ctx context.Context, c redis.Scripter, sub string) ([]string, error) {
-	key := st.keys.User(sub)
-	reply, err := echoed(indexScript.Run(ctx, c, []string{key}), key)
+	reply, err := indexScript.Run(ctx, c, []string{st.keys.User(sub)})
 	if err != nil {
 		return nil, fmt.Errorf("read session index: %w", err)
 	}
@@ -432,7 +439,7 @@ func (st *Store) List(ctx context.Context, sub string) ([]Session, error) {
 		keys = append(keys, st.keys.Session(p, sid))
 		args[i] = sid
 	}
-	reply, err := echoed(listScript.Run(ctx, st.client, keys, args...), keys[0])
+	reply, err := listScript.Run(ctx, st.client, keys, args...)
 	if err == nil && len(reply) != len(sids) {
 		err = ErrReply
 	}
@@ -551,7 +558,7 @@ func (st *Store) runEnd(ctx context.Context, c redis.Scripter, sub string, sids 
 		keys = append(keys, st.keys.Session(p, sid), st.keys.Deny(p, sid))
 		args = append(args, sid)
 	}
-	reply, err := echoed(endScript.Run(ctx, c, keys, args...), keys[0])
+	reply, err := endScript.Run(ctx, c, keys, args...)
 	if err == nil && (len(reply) < 2 || len(reply)%2 != 0) {
 		err = ErrReply
 	}
@@ -633,7 +640,7 @@ func (st *Store) SetRoles(ctx context.Context, sub string, roles []string) error
 	p := partition.Of(sub)
 	for _, sid := range sids {
 		key := st.keys.Session(p, sid)
-		if _, err := echoed(amendScript.Run(ctx, st.client, []string{key}, fields...), key); err != nil {
+		if _, err := amendScript.Run(ctx, st.client, []string{key}, fields...); err != nil {
 			return fmt.Errorf("set roles: %w", err)
 		}
 	}

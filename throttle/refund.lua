@@ -13,3 +13,4 @@ for i, key in ipairs(KEYS) do
     redis.call('DEL', key)
   end
 end
+return {KEYS[1]}

@@ -34,7 +34,6 @@ package throttle
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -216,7 +215,7 @@ func (r *Reservation) Refund(ctx context.Context) {
 			continue
 		}
 		keys, args := r.throttle.arguments(g)
-		_ = refundScript.Run(ctx, r.throttle.client, keys, args...).Err()
+		_, _ = refundScript.Run(ctx, r.throttle.client, keys, args...)
 	}
 	r.taken = nil
 }
@@ -246,25 +245,22 @@ type level struct {
 	full time.Duration
 }
 
-var errReply = errors.New("unexpected reply from Redis")
-
 func (t *Throttle) reserve(ctx context.Context, g group) ([]level, error) {
 	keys, args := t.arguments(g)
-	reply, err := reserveScript.Run(ctx, t.client, keys, args...).Slice()
+	reply, err := reserveScript.Run(ctx, t.client, keys, args...)
 	if err != nil {
 		return nil, err
 	}
-	// The key says whose answer it is: replies have been known to shift.
-	if len(reply) != 1+3*len(keys) || reply[0] != keys[0] {
-		return nil, errReply
+	if len(reply) != 3*len(keys) {
+		return nil, script.ErrReply
 	}
 	levels := make([]level, len(keys))
 	for i := range levels {
 		var n [3]int64
 		for j := range n {
 			var ok bool
-			if n[j], ok = reply[1+3*i+j].(int64); !ok {
-				return nil, errReply
+			if n[j], ok = reply[3*i+j].(int64); !ok {
+				return nil, script.ErrReply
 			}
 		}
 		levels[i] = level{wait: time.Duration(n[0]) * time.Millisecond, left: int(n[1]), full: time.Duration(n[2]) * time.Millisecond}

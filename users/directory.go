@@ -25,8 +25,14 @@ var (
 	addSource string
 	//go:embed change.lua
 	changeSource string
+	//go:embed read.lua
+	readSource string
+	//go:embed name.lua
+	nameSource string
 
-	addScript = script.New(addSource)
+	readScript = script.New(readSource, script.OnFullRedis)
+	nameScript = script.New(nameSource, script.OnFullRedis)
+	addScript  = script.New(addSource)
 	// A full Redis must not keep anyone from disabling an account.
 	changeScript = script.New(changeSource, script.OnFullRedis)
 )
@@ -129,16 +135,17 @@ func (d *Directory) Add(ctx context.Context, username, password string, roles []
 	sub := mintSubject(partition.Of(username))
 	reply, err := addScript.Run(ctx, d.client,
 		[]string{d.keys.Account(username), d.keys.Name(sub)},
-		username, sub, hash, joined).StringSlice()
+		username, sub, hash, joined)
+	words := texts(reply)
 	switch {
 	case err != nil:
 		return Account{}, fmt.Errorf("add user: %w", err)
-	case len(reply) == 1 && reply[0] == "exists":
+	case len(words) == 1 && words[0] == "exists":
 		return Account{}, ErrExists
-	case len(reply) != 2 || reply[0] != "added":
-		return Account{}, fmt.Errorf("add user: %w", errReply)
+	case len(words) != 2 || words[0] != "added":
+		return Account{}, fmt.Errorf("add user: %w", script.ErrReply)
 	}
-	return newAccount(username, sub, joined, "0", reply[1])
+	return newAccount(username, sub, joined, "0", words[1])
 }
 
 // Get returns an account, or [ErrUnknownUser].
@@ -178,14 +185,14 @@ func (d *Directory) List(ctx context.Context) ([]Account, error) {
 // Username returns the name of the account whose subject is sub, or "" if the
 // directory has none.
 func (d *Directory) Username(ctx context.Context, sub string) (string, error) {
-	name, err := d.client.Get(ctx, d.keys.Name(sub)).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", nil
+	reply, err := nameScript.Run(ctx, d.client, []string{d.keys.Name(sub)})
+	if err == nil && len(reply) != 1 {
+		err = script.ErrReply
 	}
 	if err != nil {
 		return "", fmt.Errorf("username: %w", err)
 	}
-	return name, nil
+	return texts(reply)[0], nil
 }
 
 // SetPassword gives an account a new password. The caller should then end the
@@ -253,7 +260,7 @@ func (d *Directory) change(ctx context.Context, username, field, value string) (
 		if err != nil {
 			return Account{}, fmt.Errorf("set %s: %w", field, err)
 		}
-		reply, err := changeScript.Run(ctx, d.client, []string{d.keys.Account(username)}, field, value, a.epoch).Slice()
+		reply, err := changeScript.Run(ctx, d.client, []string{d.keys.Account(username)}, field, value, a.epoch)
 		if err != nil {
 			return Account{}, fmt.Errorf("set %s: %w", field, err)
 		}
@@ -265,7 +272,7 @@ func (d *Directory) change(ctx context.Context, username, field, value string) (
 		case len(words) == 5 && words[0] == "changed":
 			return newAccount(username, words[1], words[2], words[3], words[4])
 		default:
-			return Account{}, fmt.Errorf("set %s: %w", field, errReply)
+			return Account{}, fmt.Errorf("set %s: %w", field, script.ErrReply)
 		}
 	}
 	return Account{}, fmt.Errorf("set %s: %w", field, errContended)
@@ -275,7 +282,6 @@ func (d *Directory) change(ctx context.Context, username, field, value string) (
 const attempts = 20
 
 var (
-	errReply     = errors.New("unexpected reply from Redis")
 	errContended = errors.New("the account changed too often meanwhile")
 	errDamaged   = errors.New("account record in Redis is damaged")
 )
@@ -286,11 +292,8 @@ type record struct {
 	password, epoch string
 }
 
-// read gets a whole account with one command: password, disabled and epoch
-// must belong together.
 func (d *Directory) read(ctx context.Context, username string) (record, error) {
-	reply, err := d.client.HMGet(ctx, d.keys.Account(username),
-		"sub", "roles", "disabled", "created_at", "password", "epoch").Result()
+	reply, err := readScript.Run(ctx, d.client, []string{d.keys.Account(username)})
 	if err != nil {
 		return record{}, err
 	}

@@ -344,7 +344,7 @@ func TestLateDuplicateOfAChangeUndoesNothing(t *testing.T) {
 			}
 		}
 		key := h.keys.Account("alice")
-		reply, err := users.ChangeScript.Run(t.Context(), h.client, []string{key}, "disabled", "0", enabledAt).StringSlice()
+		reply, err := users.ChangeScript.Run(t.Context(), h.client, []string{key}, "disabled", "0", enabledAt)
 		if err != nil || len(reply) != 1 || reply[0] != "stale" {
 			t.Errorf("the late duplicate was answered %q, %v", reply, err)
 		}
@@ -353,7 +353,7 @@ func TestLateDuplicateOfAChangeUndoesNothing(t *testing.T) {
 		}
 		// Nor does it make half an account, whatever became of the whole one.
 		key = h.keys.Account("nobody")
-		reply, err = users.ChangeScript.Run(t.Context(), h.client, []string{key}, "disabled", "0", 1).StringSlice()
+		reply, err = users.ChangeScript.Run(t.Context(), h.client, []string{key}, "disabled", "0", 1)
 		if err != nil || len(reply) != 1 || reply[0] != "unknown" {
 			t.Errorf("a change of what is not there was answered %q, %v", reply, err)
 		}
@@ -367,7 +367,7 @@ func TestChangeThatRunsTwiceIsDoneOnce(t *testing.T) {
 		h.add(t, "alice")
 		change := func(field, value string, epoch int, want string) {
 			t.Helper()
-			reply, err := users.ChangeScript.Run(t.Context(), h.client, []string{h.keys.Account("alice")}, field, value, epoch).StringSlice()
+			reply, err := users.ChangeScript.Run(t.Context(), h.client, []string{h.keys.Account("alice")}, field, value, epoch)
 			if err != nil || reply[0] != want {
 				t.Errorf("%s to %s at epoch %d was answered %q, %v, want %s", field, value, epoch, reply, err, want)
 			}
@@ -694,4 +694,35 @@ func rolesOf(lengths ...int) []string {
 		roles = append(roles, strings.Repeat(string(rune('a'+i)), n))
 	}
 	return roles
+}
+
+// Whoever logs in must not get the account of somebody who does at the same time,
+// nor be refused because their password is another.
+func TestRow41ShiftedReplyIsNoOtherAccount(t *testing.T) {
+	each(t, func(t *testing.T, h house) {
+		subjects := map[string]string{}
+		for _, name := range []string{"alice", "bob"} {
+			subjects[name] = h.add(t, name).Subject
+		}
+		client, lags := h.server.Lagging(t)
+		d := users.NewDirectory(client, h.server.Prefix, h.hasher)
+		troubles := 0
+		for i := range 12 {
+			lags.Store(i > 1)
+			name := []string{"alice", "bob"}[i%2]
+			id, err := d.Authenticate(t.Context(), name, password)
+			got, nameErr := d.Username(t.Context(), subjects[name])
+			switch {
+			case errors.Is(err, users.ErrCredentials), err == nil && id.Subject != subjects[name]:
+				t.Errorf("%s logged in: %+v, %v", name, id, err)
+			case nameErr == nil && got != name:
+				t.Errorf("the name of %s is %q", name, got)
+			case err != nil:
+				troubles++
+			}
+		}
+		if troubles == 0 {
+			t.Error("nothing failed: did replies shift?")
+		}
+	})
 }

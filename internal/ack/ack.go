@@ -137,7 +137,7 @@ func (w *Writer) attempt(ctx context.Context, mark string, write func(redis.Scri
 	if err := write(conn); err != nil {
 		return err
 	}
-	if err := markScript.Run(ctx, conn, []string{mark}, markLife.Milliseconds()).Err(); err != nil {
+	if _, err := markScript.Run(ctx, conn, []string{mark}, markLife.Milliseconds()); err != nil {
 		return fmt.Errorf("mark: %w", err)
 	}
 	return w.wait(ctx, conn)

@@ -1,3 +1,4 @@
 -- KEYS  the mark
 -- ARGV  how long it stays (ms)
-return redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+return {KEYS[1]}

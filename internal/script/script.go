@@ -2,6 +2,12 @@
 //
 // Make a [Script] once, with [New], and call [Script.Run].
 //
+// Every script must reply with a list that begins with KEYS[1]. By that Run knows
+// that the reply is its own: replies have been known to shift between requests
+// that share a connection, and handing one user the grant of another, or
+// believing that a session has ended because another's has, would be the worst
+// that this service can do.
+//
 // A script is sent by its hash and in full only when the server does not know
 // it: the script cache is volatile, so this is normal after a restart or a
 // failover, and never an error the caller sees. The Redis client may send a
@@ -21,11 +27,16 @@ import (
 	"context"
 	"crypto/sha1" // Redis names scripts by SHA-1; nothing is authenticated by it.
 	"encoding/hex"
+	"errors"
 	"strings"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// ErrReply means that Redis answered something else than was asked. What was
+// asked may have been done.
+var ErrReply = errors.New("the reply of Redis does not match the request")
 
 // An Option changes how a script runs.
 type Option string
@@ -60,9 +71,21 @@ func New(source string, options ...Option) *Script {
 	return s
 }
 
-// Run runs the script. All keys must lie in one hash slot, and the script must
-// touch no others.
-func (s *Script) Run(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd {
+// Run runs the script and returns what it replied behind the first key. All keys
+// (there must be one) must lie in one hash slot, and the script must touch no
+// others. An error is [ErrReply] or one of Redis.
+func (s *Script) Run(ctx context.Context, c redis.Scripter, keys []string, args ...any) ([]any, error) {
+	reply, err := s.run(ctx, c, keys, args).Slice()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(reply) == 0 || reply[0] != keys[0]:
+		return nil, ErrReply
+	}
+	return reply[1:], nil
+}
+
+func (s *Script) run(ctx context.Context, c redis.Scripter, keys []string, args []any) *redis.Cmd {
 	first := s.flagged
 	if s.plainWorked.Load() {
 		first = s.plain

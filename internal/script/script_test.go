@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,7 +20,21 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-const count = `return redis.call('INCRBY', KEYS[1], ARGV[1])`
+const count = `return {KEYS[1], redis.call('INCRBY', KEYS[1], ARGV[1])}`
+
+// number runs a script that replies with one.
+func number(t *testing.T, sc *script.Script, c redis.Scripter, key string, args ...any) (int, error) {
+	t.Helper()
+	reply, err := sc.Run(t.Context(), c, []string{key}, args...)
+	if err != nil {
+		return 0, err
+	}
+	n, ok := reply[0].(int64)
+	if len(reply) != 1 || !ok {
+		t.Fatalf("replied %v", reply)
+	}
+	return int(n), nil
+}
 
 func sha(source string) string {
 	sum := sha1.Sum([]byte(source))
@@ -36,7 +51,7 @@ func TestScriptRunsKnownOrNot(t *testing.T) {
 			key := s.Prefix + ":{x}:" + name
 			for i := range 5 {
 				before := asked.Total()
-				if n, err := sc.Run(t.Context(), s.Client, []string{key}, 2).Int(); err != nil || n != 2*(i+1) {
+				if n, err := number(t, sc, s.Client, key, 2); err != nil || n != 2*(i+1) {
 					t.Fatalf("%s, run %d: %d, %v", name, i, n, err)
 				}
 				if trips := asked.Total() - before; i > 0 && trips != 1 {
@@ -58,20 +73,35 @@ func TestErrorsOfScriptsReachTheCaller(t *testing.T) {
 			for _, options := range [][]script.Option{nil, {script.OnFullRedis}} {
 				sc := script.New(source, options...)
 				for i := range 2 {
-					if v, err := sc.Run(t.Context(), s.Client, []string{s.Prefix}).Result(); err == nil {
+					if v, err := sc.Run(t.Context(), s.Client, []string{s.Prefix}); err == nil {
 						t.Errorf("a script that %s gave %v in run %d", name, v, i)
 					}
 				}
 			}
 		}
-		if err := script.New(`error('my own reason')`).Run(t.Context(), s.Client, nil).Err(); err == nil || !strings.Contains(err.Error(), "my own reason") {
+		if _, err := script.New(`error('my own reason')`).Run(t.Context(), s.Client, []string{s.Prefix}); err == nil || !strings.Contains(err.Error(), "my own reason") {
 			t.Errorf("got %v", err)
 		}
 		s.Kill()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := script.New(count, script.OnFullRedis).Run(ctx, s.Client, []string{s.Prefix}, 1).Err(); err == nil {
+		if _, err := script.New(count, script.OnFullRedis).Run(ctx, s.Client, []string{s.Prefix}, 1); err == nil {
 			t.Error("ran without a server")
+		}
+	})
+}
+
+// A reply that does not say whose it is, or says that it is another's, is nobody's.
+func TestRow41ReplyToAnotherRequestIsNone(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		for _, reply := range []string{`{ARGV[1], 1}`, `{1, KEYS[1]}`, `{}`, `{{KEYS[1]}}`, `KEYS[1]`, `1`, `false`} {
+			got, err := script.New("return "+reply).Run(t.Context(), s.Client, []string{s.Prefix}, s.Prefix+"x")
+			if err == nil || got != nil {
+				t.Errorf("%s was taken for an answer: %v", reply, got)
+			}
+			if strings.HasPrefix(reply, "{") && !errors.Is(err, script.ErrReply) {
+				t.Errorf("%s: %v", reply, err)
+			}
 		}
 	})
 }
@@ -96,7 +126,7 @@ func TestRow33ScriptFlushIsNeverSeen(t *testing.T) {
 			callers.Go(func() {
 				key := fmt.Sprintf("%s:%d", s.Prefix, worker)
 				for i := range runs {
-					n, err := scripts[i%2].Run(t.Context(), s.Client, []string{key}, 1).Int()
+					n, err := number(t, scripts[i%2], s.Client, key, 1)
 					if err != nil || n != i+1 {
 						t.Errorf("run %d: %d, %v", i, n, err)
 						return
@@ -123,10 +153,10 @@ func TestRow36FlagDecidesWhatRunsOnAFullRedis(t *testing.T) {
 		key := s.Prefix + ":x"
 		s.SetFull(true)
 		for i := range 2 { // unknown, then known
-			if n, err := script.New(count, script.OnFullRedis).Run(t.Context(), s.Client, []string{key}, 1).Int(); err != nil || n != i+1 {
+			if n, err := number(t, script.New(count, script.OnFullRedis), s.Client, key, 1); err != nil || n != i+1 {
 				t.Errorf("flagged: %d, %v", n, err)
 			}
-			if n, err := script.New(count).Run(t.Context(), s.Client, []string{key}, 1).Int(); err == nil || !strings.Contains(err.Error(), "OOM") {
+			if n, err := number(t, script.New(count), s.Client, key, 1); err == nil || !strings.Contains(err.Error(), "OOM") {
 				t.Errorf("without the flag: %d, %v", n, err)
 			}
 		}
@@ -142,7 +172,7 @@ func TestRealServersAreNeverTaughtTheTextWithoutTheFlag(t *testing.T) {
 	sc := script.New(count, script.OnFullRedis)
 	run := func(s *redistest.Server) {
 		t.Helper()
-		if err := sc.Run(t.Context(), s.Client, []string{s.Prefix}, 1).Err(); err != nil {
+		if _, err := number(t, sc, s.Client, s.Prefix, 1); err != nil {
 			t.Error(err)
 		}
 	}
@@ -189,10 +219,10 @@ func TestRealServersAreNeverTaughtTheTextWithoutTheFlag(t *testing.T) {
 func TestLostReplyRunsTheScriptAgain(t *testing.T) {
 	redistest.EachWithCluster(t, func(t *testing.T, s *redistest.Server) {
 		client, flaky := s.Flaky(t)
-		sc := script.New(`return redis.call('SET', KEYS[1], ARGV[1])`, script.OnFullRedis)
+		sc := script.New(`return {KEYS[1], redis.call('SET', KEYS[1], ARGV[1])}`, script.OnFullRedis)
 		for _, value := range []string{"a", "b"} { // sent in full, then by its hash
 			flaky.LoseReplies(2)
-			if err := sc.Run(t.Context(), client, []string{s.Prefix}, value).Err(); err != nil {
+			if _, err := sc.Run(t.Context(), client, []string{s.Prefix}, value); err != nil {
 				t.Error(err)
 			}
 			if got := s.Client.Get(t.Context(), s.Prefix).Val(); got != value {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -142,7 +143,8 @@ func (h *again) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 func (h *again) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if name := cmd.Name(); h.meanwhile == nil || h.done || err != nil || name != "evalsha" && name != "eval" {
+		if name := cmd.Name(); h.meanwhile == nil || h.done || err != nil || name != "evalsha" && name != "eval" ||
+			!strings.Contains(cmd.Args()[3].(string), ":session:") {
 			return err
 		}
 		h.done = true

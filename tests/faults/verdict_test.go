@@ -18,7 +18,6 @@ type verdict struct {
 	row  string
 	seed uint64
 
-	shifted    bool // replies of Redis belonged to other requests
 	operations int
 	sessions   int
 	thefts     int
@@ -162,7 +161,7 @@ func (l *life) outlived() bool {
 
 // verdict judges the record when nothing happens any more.
 func (d *deployment) verdict(row row) *verdict {
-	v := &verdict{row: row.name, shifted: row.number == 41, seed: d.seed, slowest: d.slowest}
+	v := &verdict{row: row.name, seed: d.seed, slowest: d.slowest}
 	r := d.record
 	for _, n := range []string{"login", "refresh", "logout", "list"} {
 		v.operations += r.count[n]
@@ -201,9 +200,6 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 		}
 	}
 	for _, refused := range l.refusals {
-		if v.shifted {
-			break // another's number was taken for that of this token's denials (docs/reliability.md)
-		}
 		if !l.robbed && !l.excused && (l.endAsked.IsZero() || l.endAsked.After(refused.at)) {
 			bad("session %s, which nobody had ended: an access token was refused at %.3fs: %s", l.sid, refused.at.Sub(l.record.began).Seconds(), refused.by)
 			break

@@ -22,6 +22,8 @@ var scripts = []script{
 	{"denylist/beat.lua", "TestBeat|TestRow36", ""},
 	{"users/add.lua", "TestWhatLies|TestAddThat|TestAdded|TestConcurrentAdds|TestLost", ""},
 	{"users/change.lua", "TestEachChange|TestChange|TestLateDuplicate|TestLost|TestUnknownUser", ""},
+	{"users/read.lua", "TestAdded|TestWhatLies|TestRow41", ""},
+	{"users/name.lua", "TestAdded|TestRow41|TestUsername", ""},
 	{"keyring/read.lua", "TestRestart|TestRotationOverTime", ""},
 	{"keyring/swap.lua", "TestLateDuplicate|TestConcurrent|TestRotate", ""},
 	{"throttle/reserve.lua", "TestClock|TestBudgets|TestRefusals|TestKeys|TestNever|TestRow5|TestRefund", ""},

@@ -105,6 +105,7 @@ type options struct {
 	live     bool
 	schedule keyring.Schedule
 	replicas int
+	limit    refresh.Limit
 }
 
 // Through makes the instance use the given Redis client, one that loses
@@ -118,6 +119,9 @@ func With(change func(*api.Config)) Option {
 
 // Secrets are the instance's instead of the one that all others have.
 func Secrets(secrets ...[]byte) Option { return func(o *options) { o.secrets = secrets } }
+
+// Unlimited lets sessions be refreshed as often as a test can.
+func Unlimited() Option { return func(o *options) { o.limit = refresh.Limit{} } }
 
 // AcknowledgedBy makes revocations wait for so many replicas of Redis.
 func AcknowledgedBy(replicas int) Option { return func(o *options) { o.replicas = replicas } }
@@ -158,7 +162,7 @@ func cheapHash(password string) string {
 // Start starts an instance, which ends with the test.
 func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	tb.Helper()
-	o := options{secrets: [][]byte{secret}}
+	o := options{secrets: [][]byte{secret}, limit: refresh.Limit{N: 300, Per: 5 * time.Minute}}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -207,7 +211,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	}
 	v.Journal = journal.New()
 	v.Sessions, err = refresh.New(o.redis, refresh.Options{
-		Limit:  refresh.Limit{N: 300, Per: 5 * time.Minute},
+		Limit:  o.limit,
 		Prefix: s.Prefix, Secrets: o.secrets, Policy: clients.Policy, Replicas: o.replicas, Ended: v.Journal.Ended,
 	})
 	must(err)

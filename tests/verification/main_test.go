@@ -45,7 +45,7 @@ type deployment struct {
 
 func deploy(t *testing.T, s *redistest.Server, schedule keyring.Schedule) deployment {
 	t.Helper()
-	return deployment{s, service.Start(t, s, service.Live(schedule)), service.Start(t, s, service.Live(schedule))}
+	return deployment{s, service.Start(t, s, service.Live(schedule), service.Unlimited()), service.Start(t, s, service.Live(schedule), service.Unlimited())}
 }
 
 // notes is a service that verifies tokens, as somebody else would write it.
