@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/tests/nodetest"
+	"github.com/authapi/authapi/tests/program"
 )
 
 var (
@@ -28,15 +28,7 @@ var (
 	screenshots = flag.Bool("screenshots", false, "write docs/screenshots")
 )
 
-func TestMain(m *testing.M) { redistest.Main(cleanly{m}) }
-
-// cleanly removes the program that was built when the tests are over.
-type cleanly struct{ *testing.M }
-
-func (c cleanly) Run() int {
-	defer removeProgram()
-	return c.M.Run()
-}
+func TestMain(m *testing.M) { program.Main(m) }
 
 // The lives are as short as they can be, so that many refreshes fit into the test.
 const shortClients = `clients:
@@ -53,7 +45,7 @@ func TestTabs(t *testing.T) {
 	w := newWorld(t, shortClients)
 	nodetest.Run(t, "tabs.mjs", *tabsFor+time.Minute, w.environ("TABS_FOR="+tabsFor.String())...)
 	w.soundChains(t)
-	if n := strings.Count(w.program.log.String(), "refresh token reused"); n != 0 {
+	if n := strings.Count(w.program.Log(), "refresh token reused"); n != 0 {
 		t.Errorf("%d reuse alarms, and nobody was a thief", n)
 	}
 	if w.refreshes() < 5 {
@@ -96,7 +88,7 @@ func TestPage(t *testing.T) {
 		must(t, err)
 	}
 	nodetest.Run(t, "page.mjs", 2*time.Minute, w.environ("SCREENSHOTS="+folder)...)
-	if n := strings.Count(w.program.log.String(), "refresh token reused"); n != 2 {
+	if n := strings.Count(w.program.Log(), "refresh token reused"); n != 2 {
 		t.Errorf("%d reuse alarms, want 2: the thief is caught, and so is the phone that comes second", n)
 	}
 }

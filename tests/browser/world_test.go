@@ -1,7 +1,6 @@
 package browser_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/tests/nodetest"
+	"github.com/authapi/authapi/tests/program"
 )
 
 // The hosts, all of which are this machine.
@@ -35,7 +35,7 @@ const chromium = "/usr/bin/chromium"
 
 // world is a deployment, its neighbours, and what went over the wire.
 type world struct {
-	program *program
+	program *program.Program
 	redis   *redistest.Server
 	port    string
 	control string
@@ -104,7 +104,7 @@ func (w *world) environ(more ...string) []string {
 
 // proxy is what stands in front of the service, and writes down what passes.
 func (w *world) proxy() http.Handler {
-	target, _ := url.Parse(w.program.url)
+	target, _ := url.Parse(w.program.URL)
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
@@ -202,22 +202,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// output is a buffer that one goroutine may read while another writes.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }

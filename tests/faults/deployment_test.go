@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/authapi/authapi/tests/program"
 )
 
 const (
@@ -77,10 +78,8 @@ func deploy(t *testing.T, seed uint64, redis topology, pace time.Duration, envir
 	for n := range users {
 		// On a busy machine Redis may seem away.
 		eventually(t, "a user is added", func() bool {
-			add := exec.Command(d.instances[0].binary, "user", "add", fmt.Sprint("user", n))
-			add.Env, add.Stdin = environ, strings.NewReader(userPassword+"\n")
-			out, err := add.CombinedOutput()
-			return err == nil || strings.Contains(string(out), "exists")
+			out, err := program.Run(t, environ, userPassword+"\n", "user", "add", fmt.Sprint("user", n))
+			return err == nil || strings.Contains(out, "exists")
 		})
 	}
 	d.record = newRecord()

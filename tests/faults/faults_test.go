@@ -33,14 +33,13 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/tests/program"
 )
 
 var (
@@ -52,18 +51,10 @@ var (
 	keepLogs  = flag.String("logs", "", "keep the logs of the instances in this `folder`")
 )
 
-func TestMain(m *testing.M) { redistest.Main(suite{m}) }
-
-// suite removes the program that was built.
-type suite struct{ *testing.M }
-
-func (s suite) Run() int {
-	defer func() {
-		if built != "" {
-			os.RemoveAll(built)
-		}
-	}()
-	return s.M.Run()
+func TestMain(m *testing.M) {
+	flag.Parse()
+	program.Race = *withRace
+	program.Main(m)
 }
 
 // A row is a fault.

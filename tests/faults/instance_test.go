@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/authapi/authapi/tests/program"
 )
 
 // patience bounds what takes well below a second unless something is wrong.
@@ -25,39 +27,17 @@ const (
 	mobileID, userPassword = "mobile", "the password of everybody"
 )
 
-// service is the path of the program, which is built once.
-var service = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "faults")
-	if err != nil {
-		return "", err
-	}
-	built = folder
-	binary := filepath.Join(folder, "authapi")
-	args := []string{"build", "-o", binary}
-	if *withRace {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "../../cmd/authapi")...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build authapi: %w\n%s", err, out)
-	}
-	return binary, nil
-})
-
-// built is the folder of the program that was built.
-var built string
-
 // An instance is one process of the service, with a proxy before it.
 type instance struct {
 	tb      testing.TB
 	addr    string
-	binary  string
 	environ []string
 	proxy   *proxy
 
 	mu    sync.Mutex // whoever starts or ends it
 	cmd   *exec.Cmd
-	ended chan struct{}
-	log   output
+	ended <-chan struct{}
+	log   program.Buffer
 }
 
 // clientsFile has short windows: a test has no time for ten seconds.
@@ -98,17 +78,13 @@ func secretFile(tb testing.TB, secret string) string {
 
 func startInstance(tb testing.TB, seed uint64, environ []string) *instance {
 	tb.Helper()
-	binary, err := service()
-	if err != nil {
-		tb.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	addr := l.Addr().String()
 	l.Close()
-	i := &instance{tb: tb, addr: addr, binary: binary, environ: append(environ, "AUTHAPI_ADDR="+addr)}
+	i := &instance{tb: tb, addr: addr, environ: append(environ, "AUTHAPI_ADDR="+addr)}
 	i.start()
 	i.proxy = newProxy(tb, seed, addr)
 	tb.Cleanup(func() {
@@ -141,10 +117,10 @@ func (i *instance) start() {
 	defer i.mu.Unlock()
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
-		i.cmd = exec.Command(i.binary)
+		i.cmd = exec.Command(program.Binary(i.tb))
 		i.cmd.Env = i.environ
 		i.cmd.Stdout, i.cmd.Stderr = &i.log, &i.log
-		ended, err := launch(i.cmd)
+		ended, err := program.Launch(i.cmd)
 		if err != nil {
 			i.tb.Errorf("start authapi: %v", err)
 			return
@@ -208,22 +184,4 @@ func (i *instance) stop() {
 	case <-time.After(patience):
 		i.tb.Errorf("an instance does not stop:\n%s", i.log.String())
 	}
-}
-
-// output is a log that is written and read at the same time.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }

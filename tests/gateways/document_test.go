@@ -7,11 +7,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/authapi/authapi/tests/dialogue"
+	"github.com/authapi/authapi/tests/program"
 )
 
 const document = "../../deploy/README.md"
@@ -37,18 +37,14 @@ func TestTheDocument(t *testing.T) {
 // startDemo starts the program as the document does.
 func startDemo(t *testing.T) (addr string) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "authapi")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/authapi").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
 	addr = freeAddress(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	program := exec.CommandContext(ctx, binary)
-	program.Env = []string{"PATH=" + os.Getenv("PATH"), "AUTHAPI_ADDR=" + addr}
-	program.Cancel = func() error { return program.Process.Signal(os.Interrupt) }
-	program.WaitDelay = 10 * time.Second
-	ended := make(chan error, 1)
-	if err := startBound(program, ended); err != nil {
+	demo := exec.CommandContext(ctx, program.Binary(t))
+	demo.Env = []string{"PATH=" + os.Getenv("PATH"), "AUTHAPI_ADDR=" + addr}
+	demo.Cancel = func() error { return demo.Process.Signal(os.Interrupt) }
+	demo.WaitDelay = 10 * time.Second
+	ended, err := program.Launch(demo)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); <-ended })

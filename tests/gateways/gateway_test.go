@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/authapi/authapi/tests/program"
 )
 
 // Where the shipped files say that things are, and the names in them.
@@ -114,8 +116,8 @@ func (g *gateway) run(cmd *exec.Cmd, logFile string) {
 		text, _ := os.ReadFile(logFile)
 		return text[max(0, len(text)-2000):]
 	}
-	ended := make(chan error, 1)
-	if err := startBound(cmd, ended); err != nil {
+	ended, err := program.Launch(cmd)
+	if err != nil {
 		g.tb.Fatalf("%s: %v", g.name, err)
 	}
 	g.tb.Cleanup(func() {
@@ -133,9 +135,8 @@ func (g *gateway) run(cmd *exec.Cmd, logFile string) {
 	})
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		select {
-		case err := <-ended:
-			ended <- err
-			g.tb.Fatalf("%s ended at start: %v\n%s", g.name, err, said())
+		case <-ended:
+			g.tb.Fatalf("%s ended at start: %v\n%s", g.name, cmd.ProcessState, said())
 		default:
 		}
 		if c, err := net.Dial("tcp", g.addr); err == nil {

@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/tests/program"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) { program.Main(m) }
 
 // problems is what a check has found wrong.
 type problems []string

@@ -31,9 +31,9 @@ func TestSpoofedAddresses(t *testing.T) {
 	all := strings.Join(elsewise, "\r\n") + "\r\n"
 
 	// A client that authenticates badly leaves an event, and costs no hashing.
-	ip := func(p *program, headers string) string {
+	ip := func(p *instance, headers string) string {
 		t.Helper()
-		from := len(p.log.String())
+		from := len(p.Log())
 		got := talk(t, p.addr, "POST /oauth/introspect HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic dmVyaWZpZXI6eA==\r\n"+
 			"Connection: close\r\nContent-Length: 0\r\n"+headers+"\r\n")
 		if len(got) != 1 || got[0].status != 401 {
@@ -86,7 +86,7 @@ func TestSpoofedAddresses(t *testing.T) {
 		for _, value := range c.xff {
 			headers += "X-Forwarded-For: " + value + "\r\n"
 		}
-		for _, p := range []*program{direct, elsewhere} {
+		for _, p := range []*instance{direct, elsewhere} {
 			if got := ip(p, headers); got != "127.0.0.1" {
 				t.Errorf("%s: believed %q of somebody who is not trusted", c.name, got)
 			}

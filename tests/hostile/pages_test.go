@@ -12,6 +12,7 @@ import (
 
 	"github.com/authapi/authapi/api"
 	"github.com/authapi/authapi/internal/redistest"
+	"github.com/authapi/authapi/tests/program"
 	"github.com/authapi/authapi/tests/service"
 )
 
@@ -19,13 +20,11 @@ import (
 // what is wrong.
 func refuses(t *testing.T, environ []string, says string) {
 	t.Helper()
-	binary, err := build()
-	must(t, err)
-	cmd := exec.Command(binary)
+	cmd := exec.Command(program.Binary(t))
 	cmd.Env = environ
-	said := &output{}
+	said := &program.Buffer{}
 	cmd.Stdout, cmd.Stderr = said, said
-	ended, err := launch(cmd)
+	ended, err := program.Launch(cmd)
 	must(t, err)
 	eventually(t, says+" is refused", func() bool {
 		select {

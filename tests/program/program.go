@@ -2,10 +2,10 @@
 // it from outside: at its sockets, its memory, its end.
 //
 // Call [Start] with the Redis it should use and further settings; [Program.AddUser]
-// adds somebody who may log in, and [Program.Command] runs a subcommand. The binary
-// is built once for a test process, and removed by [Main], which the package's
-// TestMain must call. A process ends with its test, and with the test process
-// however that ends.
+// adds somebody who may log in, and [Program.Command] runs a subcommand. Those who
+// see to the process themselves call [Binary] and [Launch]. The binary is built once
+// for a test process, and removed by [Main], which the package's TestMain must call.
+// A process ends with its test, and with the test process however that ends.
 //
 // The program's log is shown if the test fails. Code that is not a test must not
 // import the package.
@@ -45,9 +45,12 @@ func (s suite) Run() int {
 	return s.M.Run()
 }
 
+// Race is whether the program is built with the race detector. It is set before the
+// first Start.
+var Race bool
+
 var folder string
 
-// build returns the path of the binary.
 var build = sync.OnceValues(func() (string, error) {
 	var err error
 	if folder, err = os.MkdirTemp("", "authapi"); err != nil {
@@ -55,7 +58,7 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	binary := filepath.Join(folder, "authapi")
 	_, here, _, _ := runtime.Caller(0)
-	cmd := exec.Command("go", "build", "-o", binary, "./cmd/authapi")
+	cmd := exec.Command("go", "build", fmt.Sprint("-race=", Race), "-o", binary, "./cmd/authapi")
 	cmd.Dir = filepath.Join(filepath.Dir(here), "..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build authapi: %w\n%s", err, out)
@@ -63,18 +66,35 @@ var build = sync.OnceValues(func() (string, error) {
 	return binary, nil
 })
 
+// Binary returns the path of the program.
+func Binary(tb testing.TB) string {
+	tb.Helper()
+	binary, err := build()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return binary
+}
+
+// Launch starts a command that ends with the test process, even if that is killed.
+// The channel is closed when it has ended; what its Wait returned is in its
+// ProcessState.
+func Launch(cmd *exec.Cmd) (ended <-chan struct{}, err error) {
+	c := make(chan struct{})
+	return c, startBound(cmd, c)
+}
+
 // Program is a running instance.
 type Program struct {
 	URL string
 	PID int
 
 	tb      testing.TB
-	binary  string
 	environ []string
 	cmd     *exec.Cmd
 	log     Buffer
 	stop    context.CancelFunc
-	ended   chan struct{}
+	ended   <-chan struct{}
 }
 
 // Settings are environment variables of a deployment on this Redis. Instances of one
@@ -94,15 +114,13 @@ var listening = regexp.MustCompile(`"listening":"([^"]+)"`)
 // Start starts an instance, and returns when it serves.
 func Start(tb testing.TB, settings []string) *Program {
 	tb.Helper()
-	binary, err := build()
-	if err != nil {
-		tb.Fatal(err)
-	}
+	binary := Binary(tb)
 	ctx, stop := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, binary)
-	p := &Program{tb: tb, binary: binary, environ: settings, cmd: cmd, stop: stop, ended: make(chan struct{})}
+	p := &Program{tb: tb, environ: settings, cmd: cmd, stop: stop}
 	cmd.Env, cmd.Stderr = settings, &p.log
-	if err := startBound(cmd, p.ended); err != nil {
+	var err error
+	if p.ended, err = Launch(cmd); err != nil {
 		stop()
 		tb.Fatal(err)
 	}
@@ -163,8 +181,14 @@ func (p *Program) LogFrom(offset int64) (text string, next int64) { return p.log
 
 // Command runs a subcommand with the settings of the instance.
 func (p *Program) Command(input string, args ...string) (string, error) {
-	cmd := exec.Command(p.binary, args...)
-	cmd.Env, cmd.Stdin = p.environ, strings.NewReader(input)
+	return Run(p.tb, p.environ, input, args...)
+}
+
+// Run runs a subcommand.
+func Run(tb testing.TB, settings []string, input string, args ...string) (string, error) {
+	tb.Helper()
+	cmd := exec.Command(Binary(tb), args...)
+	cmd.Env, cmd.Stdin = settings, strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
