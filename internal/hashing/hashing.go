@@ -12,8 +12,8 @@
 //
 // Each process does one hashing at a time, in order, and ends when its input does:
 // with the pool, or with the service, however that ends. If one ends before, or
-// cannot be started, its hashing is done here; and also if it takes long, because
-// everything else on the machine never ceases.
+// cannot be started, its hashing is done here; and also, but one at a time, if it
+// takes long because everything else on the machine never ceases.
 //
 // The package bounds neither how many wait nor for how long; that is the caller's.
 package hashing
@@ -66,12 +66,14 @@ type Pool struct {
 	command func() *exec.Cmd
 	idle    chan *process // nil for one that is to be started
 	failed  func(error)
+	// here is full while something is derived here because the processes are late.
+	here chan struct{}
 }
 
 // New returns a pool of up to n processes, each started when it is first needed.
 // Failed is told of those that could not be, or that have ended.
 func New(n int, command func() *exec.Cmd, failed func(error)) *Pool {
-	p := &Pool{command: command, idle: make(chan *process, n), failed: failed}
+	p := &Pool{command: command, idle: make(chan *process, n), failed: failed, here: make(chan struct{}, 1)}
 	for range n {
 		p.idle <- nil
 	}
@@ -82,19 +84,36 @@ func New(n int, command func() *exec.Cmd, failed func(error)) *Pool {
 func (p *Pool) Derive(j Job) []byte {
 	late := time.NewTimer(patience)
 	defer late.Stop()
+	hash := make(chan []byte, 1)
 	select {
 	case w := <-p.idle:
-		hash := make(chan []byte, 1)
 		go func() { hash <- p.ask(w, j) }()
-		select {
-		case h := <-hash:
-			if h != nil {
-				return h
-			}
-		case <-late.C:
-		}
 	case <-late.C:
+		return p.deriveHere(j, hash)
 	}
+	select {
+	case h := <-hash:
+		if h == nil {
+			return j.derive()
+		}
+		return h
+	case <-late.C:
+		return p.deriveHere(j, hash)
+	}
+}
+
+// deriveHere does what a process is late with, unless that comes first. A machine
+// that lets no process hash has little to give, and requests want it.
+func (p *Pool) deriveHere(j Job, hash <-chan []byte) []byte {
+	select {
+	case h := <-hash:
+		if h != nil {
+			return h
+		}
+		p.here <- struct{}{}
+	case p.here <- struct{}{}:
+	}
+	defer func() { <-p.here }()
 	return j.derive()
 }
 

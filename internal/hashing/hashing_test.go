@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 
@@ -132,6 +133,46 @@ func TestProcessThatStandsStill(t *testing.T) {
 	if err := last.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// While another is being done here, the process may still be the first.
+func TestLateHashingsTakeTurns(t *testing.T) {
+	var last *exec.Cmd
+	run := command("serve")
+	pool := hashing.New(1, func() *exec.Cmd { last = run(); return last }, func(err error) { t.Error(err) })
+	defer pool.Close()
+	pool.Derive(job(0))
+	var done atomic.Int64
+	comes := func(n int64, what string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); done.Load() < n; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	pool.Here() <- struct{}{}
+	if err := last.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		go func() {
+			if j := job(n); !bytes.Equal(pool.Derive(j), want(j)) {
+				t.Errorf("job %d has another hash", n)
+			}
+			done.Add(1)
+		}()
+	}
+	time.Sleep(hashing.Patience + 100*time.Millisecond)
+	if done.Load() > 0 {
+		t.Error("two were done here at once")
+	}
+	if err := last.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	comes(1, "what the process has done at last is not taken")
+	<-pool.Here()
+	comes(2, "nobody does what no process was free for")
 }
 
 // A process ends with the pool.
