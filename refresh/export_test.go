@@ -1,7 +1,6 @@
 package refresh
 
 import (
-	"encoding/base64"
 	"time"
 
 	"github.com/authapi/authapi/internal/partition"
@@ -13,15 +12,7 @@ func TokenOf(p partition.ID, seed [16]byte, generation uint32) Token {
 }
 
 // Encode returns the text of a token.
-func (st *Store) Encode(t Token) string { return st.codec.encode(t) }
-
-// EncodeVersion returns a text with another version number and a valid MAC.
-func (st *Store) EncodeVersion(t Token, version byte) string {
-	b, _ := base64.RawURLEncoding.DecodeString(st.codec.encode(t)[len(Prefix):])
-	b[0] = version
-	b = append(b[:atMAC], mac(st.codec.macKeys[st.codec.current], b[:atMAC])...)
-	return Prefix + base64.RawURLEncoding.EncodeToString(b)
-}
+func (st *Store) Encode(t Token) string { return st.encode(t) }
 
 // Seed returns what a token must keep to itself.
 func (t Token) Seed() [16]byte { return t.seed }

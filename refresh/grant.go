@@ -49,7 +49,7 @@ func (st *Store) grant(t Token, s Session, asked, now time.Time) *Grant {
 	issued := s.RotatedAt.Truncate(time.Second)
 	return &Grant{
 		Session:  s,
-		Token:    st.codec.encode(t),
+		Token:    st.encode(t),
 		Scope:    s.Scope,
 		JTI:      t.jti(),
 		IssuedAt: issued,

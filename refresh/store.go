@@ -15,6 +15,7 @@ import (
 	"github.com/authapi/authapi/internal/ack"
 	"github.com/authapi/authapi/internal/partition"
 	"github.com/authapi/authapi/internal/script"
+	"github.com/authapi/authapi/internal/secret"
 )
 
 var (
@@ -97,7 +98,7 @@ func (l Limit) interval() int64 {
 type Store struct {
 	client redis.UniversalClient
 	keys   partition.Keys
-	codec  *codec
+	tokens *secret.Opaque
 	deny   *denylist.List
 	limit  Limit
 	policy func(string) (Policy, bool)
@@ -107,9 +108,9 @@ type Store struct {
 
 // New returns a store. It does not ask Redis anything.
 func New(c redis.UniversalClient, o Options) (*Store, error) {
-	codec, err := newCodec(o.Secrets)
+	tokens, err := secret.NewOpaque(Prefix, "refresh-mac/v1", o.Secrets)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("refresh: %w", err)
 	}
 	if o.Policy == nil {
 		return nil, errors.New("refresh: no policy")
@@ -121,7 +122,7 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 	return &Store{
 		client: c,
 		keys:   partition.Keys{Prefix: o.Prefix},
-		codec:  codec,
+		tokens: tokens,
 		limit:  o.Limit,
 		deny: denylist.New(c, o.Prefix, denylist.AcknowledgedBy(o.Replicas), denylist.Tell(func(d denylist.Denial) {
 			ended(d.ID, Asserted, d.Until) // only sessions that are not there are denied by this
@@ -134,10 +135,6 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 
 // Limit returns how often a session may be refreshed.
 func (st *Store) Limit() Limit { return st.limit }
-
-// Parse tells whether a text is a refresh token that this service made. It
-// asks nobody; anything else than a token is [ErrToken].
-func (st *Store) Parse(token string) (Token, error) { return st.codec.decode(token) }
 
 // Guard makes a login conditional: the session is created only if the field of
 // a Redis hash in the subject's partition still has the value.
@@ -275,7 +272,7 @@ type Presented struct {
 // error means that it is not known whether the token was rotated. Asking again
 // with the same retry key then yields the successor, whether it was or not.
 func (st *Store) Rotate(ctx context.Context, r Presented) (*Grant, error) {
-	token, err := st.codec.decode(r.Token)
+	token, err := st.Parse(r.Token)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (t *Throttle) ofAccount(account, deviceKey string) group {
 		return g
 	}
 	name, id := "account", account
-	if d, ok := t.devices.open(deviceKey, account); ok {
+	if d, ok := t.open(deviceKey, account); ok {
 		name, id = "device", account+"\x00"+string(d.id[:])
 	}
 	// The day's comes first: it is the wider one. Where the rate itself is that

@@ -89,7 +89,7 @@ var (
 type Throttle struct {
 	client           redis.UniversalClient
 	keys             partition.Keys
-	devices          *deviceKeys
+	devices          *secret.Opaque
 	names            []byte // keys the hashes of what is counted
 	account, address Rate
 	local, failures  *table
@@ -98,7 +98,7 @@ type Throttle struct {
 
 // New returns a throttle. It does not ask Redis anything.
 func New(c redis.UniversalClient, o Options) (*Throttle, error) {
-	devices, err := newDeviceKeys(o.Secrets)
+	devices, err := secret.NewOpaque(DevicePrefix, "device-mac/v1", o.Secrets)
 	if err != nil {
 		return nil, fmt.Errorf("throttle: %w", err)
 	}

@@ -1,11 +1,16 @@
-// Package secret derives the keys of the service from the deployment's secret.
+// Package secret derives the keys of the service from the deployment's secret, and
+// makes the opaque tokens that are signed with them.
 //
-// Call [Derive] for a key and [IDOf] for the short public name by which stored
-// and issued things say which secret they were made under.
+// Call [NewOpaque] for tokens of one kind; [Derive] for a key and [IDOf] for the
+// short public name by which stored and issued things say which secret they were
+// made under.
 //
 // Every purpose gets a key of its own (HKDF-SHA-256, RFC 5869), so that a
 // signature oracle for one purpose says nothing about another, and the secret
 // itself is used for nothing.
+//
+// What a token means, how long it is good, and whether it has been used is for the
+// packages to know that make them.
 package secret
 
 import (
