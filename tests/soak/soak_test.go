@@ -34,6 +34,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -121,6 +122,11 @@ func TestRow59SoakAtTwiceThePeak(t *testing.T) {
 	stop := l.start()
 	for next := started.Add(every); time.Since(started) < *soakFor; next = next.Add(every) {
 		time.Sleep(time.Until(next))
+		// What a password takes while it is hashed, 19 MiB, is as much as all the rest.
+		// Where the processes for that are not let run, the service hashes.
+		if long {
+			l.withoutPasswords(w.collect)
+		}
 		x := w.sample()
 		during = append(during, x)
 		t.Logf("%6.0fs: %s", time.Since(started).Seconds(), x)
@@ -152,10 +158,15 @@ type bound struct {
 	of     func(sample) float64
 	factor float64
 	plus   float64
-	least  bool // compare the least in each third, not the mean
+	least  bool    // compare the least in each third, not the mean
+	most   float64 // up to this it may grow: it is a pool's size
 }
 
 const mib = 1 << 20
+
+// poolSize is how many connections to Redis the service may have, and some that are
+// not requests'. It needs more of them when the machine is slow.
+var poolSize = float64(max(32, 16*runtime.GOMAXPROCS(0)) + 2)
 
 func trendBounds() []bound {
 	kind := func(k string) func(sample) float64 {
@@ -169,7 +180,7 @@ func trendBounds() []bound {
 		{name: "threads", of: func(x sample) float64 { return float64(x.threads) }, factor: 1, plus: 8},
 		{name: "heap, but for the cache", of: func(x sample) float64 { return float64(x.uncached()) }, factor: 1, plus: 3 * mib, least: true},
 		{name: "memory", of: func(x sample) float64 { return float64(x.rss) }, factor: 1, plus: 32 * mib},
-		{name: "connections to Redis", of: func(x sample) float64 { return float64(x.toRedis) }, factor: 1, plus: 5},
+		{name: "connections to Redis", of: func(x sample) float64 { return float64(x.toRedis) }, factor: 1, plus: 5, most: poolSize},
 		{name: "live sessions", of: kind("session"), factor: 1.2, plus: 50},
 		{name: "indexes of users", of: kind("user"), factor: 1.2, plus: 50},
 		{name: "denials", of: kind("deny"), factor: 1.2, plus: 50},
@@ -189,7 +200,7 @@ func (w *watcher) trends(steady []sample) {
 		}
 		was, is := middle(first, b.of), middle(last, b.of)
 		w.t.Logf("trend of %s: %s, then %s", b.name, number(was), number(is))
-		if is > was*b.factor+b.plus {
+		if is > max(was*b.factor+b.plus, b.most) {
 			w.t.Errorf("%s grow under steady load: %s in the first third, %s in the last", b.name, number(was), number(is))
 		}
 	}
