@@ -89,7 +89,7 @@ func TestRow38ClockThatWasSetBackIsBeatenBy(t *testing.T) {
 func TestRow36BeatsGoOnWhenRedisIsFull(t *testing.T) {
 	alongside(t, func(t *testing.T, h house) {
 		h.server.SetFull(true)
-		beat(t, h.List)
+		background(t, func(ctx context.Context) { h.Beat(ctx, func(err error) { t.Error(err) }) })
 		w, _ := follow(t, h.List)
 		w.untilCurrent(t, h.server)
 		if ttl := h.ttl(t, h.keys.Beat(0)); ttl <= 0 || ttl > 10*time.Second {

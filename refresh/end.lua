@@ -39,7 +39,7 @@ for i = 5, #ARGV do
       -- clients does not know of all that was.
       local exp = math.max(tonumber(x), math.floor(now / 1000) + l)
       reply[#reply + 1] = sid
-      reply[#reply + 1] = deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now) or 0
+      reply[#reply + 1] = deny(KEYS[2 * i - 6], KEYS[2], 'sid', sid, exp, now)
       if not done then
         redis.call('HSET', session, 'end', now, 'why', ARGV[1])
         done = now

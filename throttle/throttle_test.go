@@ -302,6 +302,23 @@ func TestRefundAfterTheRequestHasEnded(t *testing.T) {
 	})
 }
 
+// A refund whose reply were another's would make the service give up all of its
+// connections to Redis.
+func TestRefundIsAnsweredAsItself(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		client, err := redisconn.Open(t.Context(), s.URL, redisconn.Options{Shifted: func() { t.Error("a reply was taken for another's") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		r, err := open(t, client, s.Prefix).Reserve(t.Context(), anywhere("alice", "")(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Refund(t.Context())
+	})
+}
+
 // Each gives back what it took, and nothing else.
 func TestRefundGivesBackOne(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {

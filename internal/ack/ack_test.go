@@ -114,6 +114,9 @@ func TestWriteCountsWhenTheReplicaHasIt(t *testing.T) {
 		if !w.has(t, "late") {
 			t.Error("acknowledged, and not on the replicas")
 		}
+		if ttl := w.Client.PTTL(t.Context(), w.keys.Mark(0)).Val(); ttl <= 0 || ttl > 10*time.Second {
+			t.Errorf("the mark stays for %v", ttl)
+		}
 
 		w.each(func(r *redistest.Replication) { r.Hold(0); r.Cut() })
 		for p := range partition.ID(2) {

@@ -98,8 +98,9 @@ var guards = regexp.MustCompile(`\bif\b|math\.m|[<>]|[=~]=| and | or |redis\.cal
 
 func TestEveryGuardHasAMutant(t *testing.T) {
 	found, err := filepath.Glob(root + "/*/*.lua")
-	if err != nil || len(found) != len(scripts) {
-		t.Errorf("%d scripts, %d in the list: %v", len(found), len(scripts), err)
+	inside, insideErr := filepath.Glob(root + "/internal/*/*.lua")
+	if err := errors.Join(err, insideErr); err != nil || len(found)+len(inside) != len(scripts) {
+		t.Errorf("%d scripts, %d in the list: %v", len(found)+len(inside), len(scripts), err)
 	}
 	ctx := context.Background()
 	s := redistest.Redis(t)
@@ -222,12 +223,15 @@ var stages = []struct{ name, run, skip string }{
 	{"redis", ".*/^redis$", leftOut},
 }
 
+// suite is the tests of a package, built with the door.
+type suite struct{ folder, binary string }
+
 // run runs tests until one fails, and returns which. "" if none does.
-func run(binary, mutant, tests, skip string) (noticed string, err error) {
+func run(s suite, mutant, tests, skip string) (noticed string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.failfast", "-test.run", tests, "-test.skip", skip, "-test.timeout", "4m")
-	cmd.Dir = filepath.Join(root, strings.TrimSuffix(filepath.Base(binary), ".test"))
+	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.run", tests, "-test.skip", skip, "-test.timeout", "4m")
+	cmd.Dir = filepath.Join(root, s.folder)
 	cmd.Env = append(os.Environ(), "CI=true", "MUTANT="+mutant)
 	out, err := cmd.CombinedOutput()
 	if err == nil {
@@ -266,13 +270,15 @@ func TestMutants(t *testing.T) {
 	dir, began := t.TempDir(), time.Now()
 	type job struct {
 		mutant
-		binary, original, first, also string
+		binary                suite
+		original, first, also string
 	}
 	var jobs []job
-	var packages, binaries []string
+	var packages []string
+	var binaries []suite
 	for _, s := range scripts {
 		name := path.Dir(s.path)
-		binary := filepath.Join(dir, name+".test")
+		binary := suite{name, filepath.Join(dir, path.Base(name)+".test")}
 		for _, m := range all(t, s) {
 			if !chosen.MatchString(m.id()) {
 				continue
@@ -290,7 +296,7 @@ func TestMutants(t *testing.T) {
 	for _, binary := range binaries {
 		for _, stage := range stages {
 			if failed, err := run(binary, "", stage.run, stage.skip); failed != "" || err != nil {
-				t.Fatalf("without any fault: %s fails: %v", failed, err)
+				t.Fatalf("without any fault: %s: %s fails: %v", binary.folder, failed, err)
 			}
 		}
 	}
@@ -308,14 +314,17 @@ func TestMutants(t *testing.T) {
 				text, _ := json.Marshal(map[string]string{"Original": j.original, "Mutant": j.text})
 				err := os.WriteFile(file, text, 0o600)
 				noticed := ""
-				tries := append([]struct{ name, run, skip string }{{"first", "(" + j.first + ")/^miniredis$", leftOut}}, stages...)
+				tries := stages
+				if j.first != "" {
+					tries = append([]struct{ name, run, skip string }{{"first", "(" + j.first + ")/^miniredis$", leftOut}}, stages...)
+				}
 				for _, stage := range tries {
 					if err == nil && noticed == "" {
 						noticed, err = run(j.binary, file, stage.run, stage.skip)
 					}
 				}
 				if err == nil && noticed == "" && j.also != "" {
-					noticed, err = run(filepath.Join(dir, "refresh.test"), file, "("+j.also+")/^miniredis$", leftOut)
+					noticed, err = run(suite{"refresh", filepath.Join(dir, "refresh.test")}, file, "("+j.also+")/^miniredis$", leftOut)
 				}
 				if _, missing := os.Stat(file + ".loaded"); err == nil {
 					err = missing
