@@ -253,20 +253,25 @@ func (l *List) Denied(ctx context.Context, c *tokens.Claims) (bool, error) {
 	if c.KeyID != "" {
 		keys = append(keys, l.keys.Deny(p, c.KeyID))
 	}
+	n, err := l.exist(ctx, p, keys)
+	if err != nil {
+		return false, fmt.Errorf("ask the denylist: %w", err)
+	}
+	return n > 0, nil
+}
+
+func (l *List) exist(ctx context.Context, p partition.ID, keys []string) (int64, error) {
 	node, err := l.node(ctx, p)
-	if err != nil {
-		return false, fmt.Errorf("ask the denylist: %w", err)
+	if err == nil {
+		var there *redis.IntCmd
+		err = ask(ctx, node, func(pipe redis.Pipeliner) { there = pipe.Exists(ctx, keys...) })
+		if err = cmp.Or(err, there.Err()); err == nil {
+			return there.Val(), nil
+		}
 	}
-	var there *redis.IntCmd
-	err = ask(ctx, node, func(pipe redis.Pipeliner) { there = pipe.Exists(ctx, keys...) })
-	err = cmp.Or(err, there.Err())
-	if err != nil && node != l.client && !errors.Is(err, script.ErrReply) {
-		// It may have moved to another server meanwhile, which the library finds.
-		there = l.client.Exists(ctx, keys...)
-		err = there.Err()
+	if _, cluster := l.client.(*redis.ClusterClient); cluster && !errors.Is(err, script.ErrReply) {
+		// The partition may be on another server now, which the library finds.
+		return l.client.Exists(ctx, keys...).Result()
 	}
-	if err != nil {
-		return false, fmt.Errorf("ask the denylist: %w", err)
-	}
-	return there.Val() > 0, nil
+	return 0, err
 }
