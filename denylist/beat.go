@@ -71,7 +71,7 @@ func (l *List) beat(ctx context.Context, node redis.UniversalClient, there []par
 	defer cancel()
 	var clock *redis.TimeCmd
 	last := make([]*redis.StringCmd, len(there))
-	asked := ask(ctx, node, func(pipe redis.Pipeliner) {
+	asked := script.Ask(ctx, node, func(pipe redis.Pipeliner) {
 		clock = pipe.Time(ctx)
 		for i, p := range there {
 			last[i] = pipe.Get(ctx, l.keys.Beat(p))

@@ -25,7 +25,6 @@
 package denylist
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -211,14 +210,19 @@ func (l *List) Assert(ctx context.Context, d Denial) error {
 }
 
 // Lives returns how long each entry will live on in Redis, 0 for one that is not
-// there.
+// there. All are of one partition.
 func (l *List) Lives(ctx context.Context, denials []Denial) ([]time.Duration, error) {
-	pipe := l.client.Pipeline()
-	left := make([]*redis.DurationCmd, len(denials))
-	for i, d := range denials {
-		left[i] = pipe.PTTL(ctx, l.keys.Deny(partition.ID(d.Partition), d.ID))
+	if len(denials) == 0 {
+		return nil, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	left := make([]*redis.DurationCmd, len(denials))
+	where := l.keys.Deny(partition.ID(denials[0].Partition), "")
+	err := script.AskFor(ctx, l.client, where, func(pipe redis.Pipeliner) {
+		for i, d := range denials {
+			left[i] = pipe.PTTL(ctx, l.keys.Deny(partition.ID(d.Partition), d.ID))
+		}
+	})
+	if err != nil {
 		return nil, fmt.Errorf("ask the denylist: %w", err)
 	}
 	lives := make([]time.Duration, len(denials))
@@ -253,25 +257,9 @@ func (l *List) Denied(ctx context.Context, c *tokens.Claims) (bool, error) {
 	if c.KeyID != "" {
 		keys = append(keys, l.keys.Deny(p, c.KeyID))
 	}
-	n, err := l.exist(ctx, p, keys)
-	if err != nil {
+	var there *redis.IntCmd
+	if err := script.AskFor(ctx, l.client, keys[0], func(pipe redis.Pipeliner) { there = pipe.Exists(ctx, keys...) }); err != nil {
 		return false, fmt.Errorf("ask the denylist: %w", err)
 	}
-	return n > 0, nil
-}
-
-func (l *List) exist(ctx context.Context, p partition.ID, keys []string) (int64, error) {
-	node, err := l.node(ctx, p)
-	if err == nil {
-		var there *redis.IntCmd
-		err = ask(ctx, node, func(pipe redis.Pipeliner) { there = pipe.Exists(ctx, keys...) })
-		if err = cmp.Or(err, there.Err()); err == nil {
-			return there.Val(), nil
-		}
-	}
-	if _, cluster := l.client.(*redis.ClusterClient); cluster && !errors.Is(err, script.ErrReply) {
-		// The partition may be on another server now, which the library finds.
-		return l.client.Exists(ctx, keys...).Result()
-	}
-	return 0, err
+	return there.Val() > 0, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/authapi/authapi/internal/partition"
+	"github.com/authapi/authapi/internal/script"
 )
 
 const (
@@ -143,7 +144,7 @@ func poll(ctx context.Context, node redis.UniversalClient, followers []*follower
 	sent := time.Now()
 	var clock *redis.TimeCmd
 	answers := make([]answer, len(followers))
-	err := ask(limited, node, func(pipe redis.Pipeliner) {
+	err := script.Ask(limited, node, func(pipe redis.Pipeliner) {
 		clock = pipe.Time(limited)
 		for i, f := range followers {
 			answers[i] = f.ask(limited, pipe)

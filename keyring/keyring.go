@@ -50,7 +50,7 @@ var (
 	//go:embed swap.lua
 	swapLua string
 
-	readScript = script.New(readLua, script.OnFullRedis)
+	readScript = script.New(readLua) // also on a Redis that takes no writes
 	swapScript = script.New(swapLua, script.OnFullRedis)
 )
 

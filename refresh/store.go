@@ -40,8 +40,10 @@ var (
 	listScript   = script.New(listLua, script.OnFullRedis)
 	amendScript  = script.New(amendLua, script.OnFullRedis)
 
-	sessionScript = script.New(sessionLua, script.OnFullRedis)
-	indexScript   = script.New(indexLua, script.OnFullRedis)
+	// They only read: that works on a full Redis, and without the flag also on one
+	// that takes no writes because its replicas have gone.
+	sessionScript = script.New(sessionLua)
+	indexScript   = script.New(indexLua)
 )
 
 // attempts bounds how often ending all sessions of a user starts over because
@@ -601,15 +603,19 @@ type Standing struct {
 	Why   Reason // it has ended
 }
 
-// Standings looks at several sessions in one go.
+// Standings looks at several sessions in one go. All are of one partition.
 func (st *Store) Standings(ctx context.Context, sids []string) ([]Standing, error) {
-	pipe := st.client.Pipeline()
-	asked := make([]*redis.SliceCmd, len(sids))
-	for i, sid := range sids {
-		p, _ := partition.OfSID(sid) // of nonsense nothing is there
-		asked[i] = pipe.HMGet(ctx, st.keys.Session(p, sid), fieldSubject, fieldEnd, fieldWhy)
+	if len(sids) == 0 {
+		return nil, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	p, _ := partition.OfSID(sids[0]) // of nonsense nothing is there
+	asked := make([]*redis.SliceCmd, len(sids))
+	err := script.AskFor(ctx, st.client, st.keys.Session(p, ""), func(pipe redis.Pipeliner) {
+		for i, sid := range sids {
+			asked[i] = pipe.HMGet(ctx, st.keys.Session(p, sid), fieldSubject, fieldEnd, fieldWhy)
+		}
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read sessions: %w", err)
 	}
 	all := make([]Standing, len(sids))

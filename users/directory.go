@@ -30,8 +30,10 @@ var (
 	//go:embed name.lua
 	nameSource string
 
-	readScript = script.New(readSource, script.OnFullRedis)
-	nameScript = script.New(nameSource, script.OnFullRedis)
+	// They only read: that works on a full Redis, and without the flag also on one
+	// that takes no writes because its replicas have gone.
+	readScript = script.New(readSource)
+	nameScript = script.New(nameSource)
 	addScript  = script.New(addSource)
 	// A full Redis must not keep anyone from disabling an account.
 	changeScript = script.New(changeSource, script.OnFullRedis)

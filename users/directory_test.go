@@ -726,3 +726,30 @@ func TestRow41ShiftedReplyIsNoOtherAccount(t *testing.T) {
 		}
 	})
 }
+
+// A Redis whose replicas have gone, or that cannot save, takes no writes
+// (min-replicas-to-write). Whoever reads need not care.
+func TestAccountsAreReadWhenRedisTakesNoWrites(t *testing.T) {
+	s := redistest.Redis(t)
+	h := newHouse(s.Client, s.Prefix)
+	sub := h.add(t, "alice").Subject
+	if err := s.Client.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Client.ConfigSet(context.Background(), "min-replicas-to-write", "0")
+	if _, err := h.SetDisabled(t.Context(), "alice", true); err == nil {
+		t.Fatal("it takes writes")
+	}
+	if _, err := h.Get(t.Context(), "alice"); err != nil {
+		t.Error(err)
+	}
+	if name, err := h.Username(t.Context(), sub); name != "alice" || err != nil {
+		t.Errorf("the name is %q, %v", name, err)
+	}
+	if _, err := h.Authenticate(t.Context(), "alice", password); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.Authenticate(t.Context(), "alice", "wrong password"); !errors.Is(err, users.ErrCredentials) {
+		t.Errorf("a wrong password is %v", err)
+	}
+}

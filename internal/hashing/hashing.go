@@ -85,36 +85,26 @@ func (p *Pool) Derive(j Job) []byte {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	hash := make(chan []byte, 1)
-	select {
-	case w := <-p.idle:
-		go func() { hash <- p.ask(w, j) }()
-	case <-late.C:
-		return p.deriveHere(j, hash)
-	}
-	select {
-	case h := <-hash:
-		if h == nil {
+	idle, expired, here := p.idle, late.C, chan<- struct{}(nil)
+	for {
+		select {
+		case w := <-idle:
+			idle = nil
+			go func() { hash <- p.ask(w, j) }()
+		case h := <-hash:
+			if h == nil {
+				return j.derive()
+			}
+			return h
+		case <-expired:
+			// A machine that lets no process hash has little to give, and requests want
+			// it. While another is being done here the process may still be the first.
+			expired, here = nil, p.here
+		case here <- struct{}{}:
+			defer func() { <-p.here }()
 			return j.derive()
 		}
-		return h
-	case <-late.C:
-		return p.deriveHere(j, hash)
 	}
-}
-
-// deriveHere does what a process is late with, unless that comes first. A machine
-// that lets no process hash has little to give, and requests want it.
-func (p *Pool) deriveHere(j Job, hash <-chan []byte) []byte {
-	select {
-	case h := <-hash:
-		if h != nil {
-			return h
-		}
-		p.here <- struct{}{}
-	case p.here <- struct{}{}:
-	}
-	defer func() { <-p.here }()
-	return j.derive()
 }
 
 // ask lets a process do a job. It returns nil if that has failed.

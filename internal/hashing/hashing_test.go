@@ -115,14 +115,31 @@ func TestProcessThatIsKilled(t *testing.T) {
 	}
 }
 
+// startOne returns a pool whose one process waits for work.
+func startOne(t *testing.T) (*hashing.Pool, *os.Process) {
+	t.Helper()
+	started := make(chan *exec.Cmd, 1)
+	run := command("serve")
+	pool := hashing.New(1, func() *exec.Cmd {
+		cmd := run()
+		started <- cmd
+		return cmd
+	}, func(err error) { t.Error(err) })
+	t.Cleanup(pool.Close)
+	pool.Derive(job(0))
+	// On a busy machine the service was first, and the process comes later.
+	for end := time.Now().Add(20 * time.Second); pool.Idle() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the process is never done")
+		}
+	}
+	return pool, (<-started).Process
+}
+
 // A process that is never let run keeps nobody waiting.
 func TestProcessThatStandsStill(t *testing.T) {
-	var last *exec.Cmd
-	run := command("serve")
-	pool := hashing.New(1, func() *exec.Cmd { last = run(); return last }, func(err error) { t.Error(err) })
-	defer pool.Close()
-	pool.Derive(job(0))
-	if err := last.Process.Signal(syscall.SIGSTOP); err != nil {
+	pool, process := startOne(t)
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 3 {
@@ -130,18 +147,14 @@ func TestProcessThatStandsStill(t *testing.T) {
 			t.Errorf("job %d has another hash", n)
 		}
 	}
-	if err := last.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // While another is being done here, the process may still be the first.
 func TestLateHashingsTakeTurns(t *testing.T) {
-	var last *exec.Cmd
-	run := command("serve")
-	pool := hashing.New(1, func() *exec.Cmd { last = run(); return last }, func(err error) { t.Error(err) })
-	defer pool.Close()
-	pool.Derive(job(0))
+	pool, process := startOne(t)
 	var done atomic.Int64
 	comes := func(n int64, what string) {
 		t.Helper()
@@ -152,7 +165,7 @@ func TestLateHashingsTakeTurns(t *testing.T) {
 		}
 	}
 	pool.Here() <- struct{}{}
-	if err := last.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 2 {
@@ -167,7 +180,7 @@ func TestLateHashingsTakeTurns(t *testing.T) {
 	if done.Load() > 0 {
 		t.Error("two were done here at once")
 	}
-	if err := last.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	comes(1, "what the process has done at last is not taken")

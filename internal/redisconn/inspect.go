@@ -88,7 +88,7 @@ type Needs struct {
 
 // Inspect checks whether the Redis behind client keeps the service's promises.
 // On a Cluster it asks every master and reports the worst. It needs the
-// commands PING, INFO and TIME, and uses CONFIG GET where that is allowed. It
+// commands PING, INFO, TIME and ECHO, and uses CONFIG GET where that is allowed. It
 // changes nothing.
 //
 // The error is not nil only when a server could not be asked; it wraps
@@ -207,6 +207,9 @@ func ask(ctx context.Context, c redis.Cmdable) (node, error) {
 	}
 	if n.skew, err = skew(ctx, c); err != nil {
 		return n, masked(err)
+	}
+	if err := c.Echo(ctx, "authapi").Err(); redis.HasErrorPrefix(err, "NOPERM") {
+		return n, fmt.Errorf("the Redis user may not run ECHO, by which replies are known to be the right ones: ACL SETUSER ... +echo (%w)", masked(err))
 	}
 	// Managed services forbid CONFIG; then the schedule stays unknown.
 	if values, err := c.ConfigGet(ctx, "save").Result(); err == nil {

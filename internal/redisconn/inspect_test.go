@@ -171,7 +171,8 @@ func TestInspectReportsTrouble(t *testing.T) {
 func TestInspectPermissions(t *testing.T) {
 	s := redistest.Redis(t)
 	for user, rules := range map[string][]any{
-		"enough": {"+info", "+ping", "+time", "+select"},
+		"enough": {"+info", "+ping", "+time", "+echo", "+select"},
+		"mute":   {"+info", "+ping", "+time", "+select"},
 		"little": {"+ping", "+time", "+select"},
 	} {
 		if err := s.Client.Do(t.Context(), append([]any{"acl", "setuser", user, "on", ">pw-of-" + user}, rules...)...).Err(); err != nil {
@@ -184,6 +185,10 @@ func TestInspectPermissions(t *testing.T) {
 	_, found := inspect(t, open(t, as("enough", "pw-of-enough"), redisconn.Options{}))
 	expect(t, found, "maxmemory_policy", "ok")
 	expect(t, found, "persistence", "warn", "does not tell")
+
+	if _, err := redisconn.Inspect(t.Context(), open(t, as("mute", "pw-of-mute"), redisconn.Options{}), redisconn.Needs{}); err == nil || !strings.Contains(err.Error(), "+echo") {
+		t.Errorf("without ECHO: %v", err)
+	}
 
 	for _, c := range []struct{ url, says string }{
 		{as("little", "pw-of-little"), "+info"},

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/authapi/authapi/internal/script"
 )
 
 // A connection on which one reply too many was read, or one too few, gives each
@@ -19,12 +22,12 @@ import (
 // lets no connection that was open at that time be used again: which one it was
 // cannot be told, and to open them all anew costs little.
 
-// errShifted is what a request gets whose reply belonged to another one, though
-// it was sent again. It wraps io.EOF because that is an error of connections on
-// which the library sends a command again elsewhere.
-var errShifted = fmt.Errorf("the replies of this connection belong to other requests: %w", io.EOF)
+// errLost is that of a connection that is not trusted any more. It wraps io.EOF,
+// since the library then sends the command on another one.
+var errLost = fmt.Errorf("the replies of this connection belong to other requests: %w", io.EOF)
 
 // resends is how often a command is sent again whose reply belonged to another.
+// Then it is script.ErrReply, which nobody sends again.
 const resends = 2
 
 // trust is shared by all connections of a client.
@@ -61,13 +64,13 @@ type trustedConn struct {
 
 func (c trustedConn) check() error {
 	if c.epoch != c.trust.epoch.Load() {
-		return errShifted
+		return errLost
 	}
 	return nil
 }
 
-// Write begins a request. What is under way already may end: it is held against
-// what it asked like all others.
+// Write begins a request. What is under way already may end: if its replies are
+// another's, that is noticed, or not, as it is at all times.
 func (c trustedConn) Write(b []byte) (int, error) {
 	if err := c.check(); err != nil {
 		return 0, err
@@ -112,8 +115,8 @@ func (w watcher) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			}
 			w.trust.lose(epoch)
 			if n == resends || ctx.Err() != nil {
-				cmd.SetErr(errShifted)
-				return errShifted
+				cmd.SetErr(script.ErrReply)
+				return script.ErrReply
 			}
 		}
 	}
@@ -130,9 +133,9 @@ func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 			w.trust.lose(epoch)
 			if n == resends || ctx.Err() != nil {
 				for _, cmd := range cmds {
-					cmd.SetErr(errShifted)
+					cmd.SetErr(script.ErrReply)
 				}
-				return errShifted
+				return script.ErrReply
 			}
 		}
 	}
@@ -149,12 +152,15 @@ func anyForeign(cmds []redis.Cmder) bool {
 
 // foreign reports whether a reply cannot be the command's own. A script replies
 // with a list that begins with its first key (package script), and ECHO with what
-// it was given. An error tells nothing: the library itself gives up a connection
-// whose reply is of a kind that it cannot read.
+// it was given.
 func foreign(cmd redis.Cmder, err error) bool {
 	args := cmd.Args()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return false
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+	default:
+		// One of another kind than the library reads here. It gives up the
+		// connection by itself, but not the others.
+		return strings.HasPrefix(err.Error(), "redis: can't parse")
 	}
 	switch cmd := cmd.(type) {
 	case *redis.Cmd:

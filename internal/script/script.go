@@ -1,12 +1,14 @@
-// Package script runs Lua scripts on Redis.
+// Package script runs Lua scripts on Redis, and sees to it that a reply is that to
+// what was asked.
 //
-// Make a [Script] once, with [New], and call [Script.Run].
+// Make a [Script] once, with [New], and call [Script.Run]. Where scripts may not be
+// allowed, call [AskFor] or [Ask].
 //
-// Every script must reply with a list that begins with KEYS[1]. By that Run knows
-// that the reply is its own: replies have been known to shift between requests
-// that share a connection, and handing one user the grant of another, or
-// believing that a session has ended because another's has, would be the worst
-// that this service can do.
+// Replies have been known to shift between requests that share a connection.
+// Handing one user the grant of another, or believing that a session has ended
+// because another's has, would be the worst that this service can do. Every script
+// must therefore reply with a list that begins with KEYS[1]. What may differ
+// between two requests about one key, it must repeat too.
 //
 // A script is sent by its hash and in full only when the server does not know
 // it: the script cache is volatile, so this is normal after a restart or a

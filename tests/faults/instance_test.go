@@ -120,7 +120,7 @@ func (i *instance) start() {
 		i.cmd = exec.Command(program.Binary(i.tb))
 		i.cmd.Env = i.environ
 		i.cmd.Stdout, i.cmd.Stderr = &i.log, &i.log
-		ended, err := program.Launch(i.cmd)
+		ended, err := program.Launch(i.cmd, syscall.SIGKILL)
 		if err != nil {
 			i.tb.Errorf("start authapi: %v", err)
 			return

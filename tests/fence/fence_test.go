@@ -33,7 +33,7 @@ func TestArrows(t *testing.T) {
 		"internal/script":     {},
 		"internal/spelling":   {},
 		"internal/secret":     {},
-		"internal/redisconn":  {"internal/ack"},
+		"internal/redisconn":  {"internal/ack", "internal/script"},
 		"internal/redistest":  {},
 		"internal/hashing":    {},
 		"tokens":              {"internal/strictjson"},

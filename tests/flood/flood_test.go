@@ -72,8 +72,8 @@ func TestRow58RefreshesInALoginFlood(t *testing.T) {
 	for range *rounds {
 		quiet = append(quiet, r.run(*floodFor)...)
 		flood, stop := startAttack(t, p.URL)
-		// Until all are there. They get what nobody else wants of the processors,
-		// which may be little.
+		// Until most are put off. Attackers get what nobody else wants of the
+		// processors, which may be little.
 		for begun := time.Now(); !flood(); r.run(500 * time.Millisecond) {
 			if time.Since(begun) > time.Minute {
 				t.Fatalf("no flood within a minute: %v", stop())

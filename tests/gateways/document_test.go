@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func startDemo(t *testing.T) (addr string) {
 	demo.Env = []string{"PATH=" + os.Getenv("PATH"), "AUTHAPI_ADDR=" + addr}
 	demo.Cancel = func() error { return demo.Process.Signal(os.Interrupt) }
 	demo.WaitDelay = 10 * time.Second
-	ended, err := program.Launch(demo)
+	ended, err := program.Launch(demo, syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
 	}

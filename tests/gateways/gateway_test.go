@@ -116,7 +116,7 @@ func (g *gateway) run(cmd *exec.Cmd, logFile string) {
 		text, _ := os.ReadFile(logFile)
 		return text[max(0, len(text)-2000):]
 	}
-	ended, err := program.Launch(cmd)
+	ended, err := program.Launch(cmd, syscall.SIGTERM) // nginx ends its workers then
 	if err != nil {
 		g.tb.Fatalf("%s: %v", g.name, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/authapi/authapi/api"
@@ -24,7 +25,7 @@ func refuses(t *testing.T, environ []string, says string) {
 	cmd.Env = environ
 	said := &program.Buffer{}
 	cmd.Stdout, cmd.Stderr = said, said
-	ended, err := program.Launch(cmd)
+	ended, err := program.Launch(cmd, syscall.SIGKILL)
 	must(t, err)
 	eventually(t, says+" is refused", func() bool {
 		select {

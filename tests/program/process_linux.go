@@ -8,8 +8,8 @@ import (
 
 // startBound starts a program that ends with the test process, even if that is
 // killed.
-func startBound(cmd *exec.Cmd, ended chan<- struct{}) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+func startBound(cmd *exec.Cmd, signal syscall.Signal, ended chan<- struct{}) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: signal}
 	started := make(chan error)
 	go func() {
 		// The kernel sends the signal when the thread that started the program

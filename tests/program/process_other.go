@@ -2,9 +2,12 @@
 
 package program
 
-import "os/exec"
+import (
+	"os/exec"
+	"syscall"
+)
 
-func startBound(cmd *exec.Cmd, ended chan<- struct{}) error {
+func startBound(cmd *exec.Cmd, _ syscall.Signal, ended chan<- struct{}) error {
 	err := cmd.Start()
 	if err == nil {
 		go func() { _ = cmd.Wait(); close(ended) }()

@@ -17,6 +17,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,19 +53,40 @@ var Race bool
 var folder string
 
 var build = sync.OnceValues(func() (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	root := filepath.Join(filepath.Dir(here), "..", "..")
+	if err := lookAtSources(root); err != nil {
+		return "", err
+	}
 	var err error
 	if folder, err = os.MkdirTemp("", "authapi"); err != nil {
 		return "", err
 	}
 	binary := filepath.Join(folder, "authapi")
-	_, here, _, _ := runtime.Caller(0)
 	cmd := exec.Command("go", "build", fmt.Sprint("-race=", Race), "-o", binary, "./cmd/authapi")
-	cmd.Dir = filepath.Join(filepath.Dir(here), "..", "..")
+	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build authapi: %w\n%s", err, out)
 	}
 	return binary, nil
 })
+
+// lookAtSources looks at what the program is made of: the go command remembers the
+// results of tests, and knows that one depends on a file only if it looked at it.
+func lookAtSources(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "node_modules" || path == filepath.Join(root, "tests")):
+			return fs.SkipDir
+		case d.IsDir() || strings.HasSuffix(path, "_test.go") || filepath.Ext(path) != ".go" && filepath.Ext(path) != ".lua":
+			return nil
+		}
+		_, err = os.Stat(path)
+		return err
+	})
+}
 
 // Binary returns the path of the program.
 func Binary(tb testing.TB) string {
@@ -76,12 +98,12 @@ func Binary(tb testing.TB) string {
 	return binary
 }
 
-// Launch starts a command that ends with the test process, even if that is killed.
-// The channel is closed when it has ended; what its Wait returned is in its
-// ProcessState.
-func Launch(cmd *exec.Cmd) (ended <-chan struct{}, err error) {
+// Launch starts a command that ends with the test process, even if that is killed:
+// then it gets the signal (on Linux). The channel is closed when it has ended; what
+// its Wait returned is in its ProcessState.
+func Launch(cmd *exec.Cmd, signal syscall.Signal) (ended <-chan struct{}, err error) {
 	c := make(chan struct{})
-	return c, startBound(cmd, c)
+	return c, startBound(cmd, signal, c)
 }
 
 // Program is a running instance.
@@ -120,7 +142,7 @@ func Start(tb testing.TB, settings []string) *Program {
 	p := &Program{tb: tb, environ: settings, cmd: cmd, stop: stop}
 	cmd.Env, cmd.Stderr = settings, &p.log
 	var err error
-	if p.ended, err = Launch(cmd); err != nil {
+	if p.ended, err = Launch(cmd, syscall.SIGKILL); err != nil {
 		stop()
 		tb.Fatal(err)
 	}

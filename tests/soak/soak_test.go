@@ -123,7 +123,8 @@ func TestRow59SoakAtTwiceThePeak(t *testing.T) {
 	for next := started.Add(every); time.Since(started) < *soakFor; next = next.Add(every) {
 		time.Sleep(time.Until(next))
 		// What a password takes while it is hashed, 19 MiB, is as much as all the rest.
-		// Where the processes for that are not let run, the service hashes.
+		// Where the processes for that are not let run, the service hashes. Logins wait
+		// for a second then, and come together.
 		if long {
 			l.withoutPasswords(w.collect)
 		}
