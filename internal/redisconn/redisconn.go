@@ -35,6 +35,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/authapi/authapi/internal/script"
 )
 
 // Budget is the longest deadline a request may give its Redis commands, all
@@ -184,13 +186,20 @@ func (t target) probe(ctx context.Context, opts Options) (isCluster bool, err er
 // the embedded miniredis refuses names that it does not know; the fields that
 // it lacks are absent, and it counts as standalone.
 func info(ctx context.Context, c redis.Cmdable) (map[string]string, error) {
-	text, err := c.Info(ctx).Result()
-	if redis.HasErrorPrefix(err, "NOPERM") {
-		return nil, fmt.Errorf("the Redis user may not run INFO, which the checks at the start need: ACL SETUSER ... +info +ping +time (%w)", masked(err))
-	}
-	if err != nil {
+	var answer *redis.StringCmd
+	asked := script.Ask(ctx, c, func(pipe redis.Pipeliner) { answer = pipe.Info(ctx) })
+	text, err := answer.Result()
+	switch {
+	case errors.Is(asked, script.ErrReply):
+		return nil, asked
+	case err == nil && redis.HasErrorPrefix(asked, "NOPERM"):
+		return nil, fmt.Errorf("the Redis user may not run ECHO, by which replies are known to be the right ones: ACL SETUSER ... +echo (%w)", masked(asked))
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		return nil, fmt.Errorf("the Redis user may not run INFO, which the checks at the start need: ACL SETUSER ... +info +ping +time +echo (%w)", masked(err))
+	case err != nil:
 		return nil, masked(err)
 	}
+	// A Sentinel knows no ECHO, and is told by its INFO.
 	fields := make(map[string]string)
 	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok {

@@ -157,6 +157,8 @@ func foreign(cmd redis.Cmder, err error) bool {
 	args := cmd.Args()
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
+	case redis.HasErrorPrefix(err, "NOSCRIPT"):
+		return cmd.Name() == "eval" // which brings the script along
 	default:
 		// One of another kind than the library reads here. It gives up the
 		// connection by itself, but not the others.

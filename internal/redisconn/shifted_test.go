@@ -94,8 +94,11 @@ func (s *shifting) reply(args []string) string {
 	case "cluster":
 		host, port, _ := net.SplitHostPort(s.addr)
 		return "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n" + bulk(host) + ":" + port + "\r\n" + bulk(strings.Repeat("0", 40))
-	case "evalsha":
+	case "evalsha", "eval":
 		s.scripts.Add(1)
+		if args[1] == "unknown" {
+			return "-NOSCRIPT No matching script.\r\n"
+		}
 		return "*2\r\n" + bulk(args[3]) + bulk(args[4])
 	case "echo":
 		return bulk(args[1])
@@ -129,6 +132,15 @@ func TestRow41ShiftedConnectionIsNotUsedAgain(t *testing.T) {
 			_, err := pipe.Exec(t.Context())
 			if err == nil && (echo.Val() != text || get.Val() != "value of "+text) {
 				err = fmt.Errorf("asked for %s, got %q and %q", text, echo.Val(), get.Val())
+			}
+			return err
+		},
+		// What EVALSHA is answered must not be what EVAL is.
+		"unknown script": func(c redis.UniversalClient, text string) error {
+			_ = c.EvalSha(t.Context(), "unknown", []string{text}, text).Err()
+			reply, err := c.Eval(t.Context(), "known", []string{text}, text).StringSlice()
+			if err == nil && (reply[0] != text || reply[1] != text) {
+				err = fmt.Errorf("asked for %s, got %q", text, reply)
 			}
 			return err
 		},

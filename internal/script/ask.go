@@ -9,6 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Server is a client of one server.
+type Server interface{ Pipeline() redis.Pipeliner }
+
 // Ask sends commands to one server in one go, and returns an error unless the
 // answers are theirs: [ErrReply], or why they did not come. The commands have
 // their own errors too. It is for those who may be allowed no scripts.
@@ -16,19 +19,26 @@ import (
 // A pipeline runs on one connection and in its order, so that what comes last,
 // an ECHO of something that nobody else has asked, tells whose all of the
 // replies are.
-func Ask(ctx context.Context, server redis.UniversalClient, what func(redis.Pipeliner)) error {
+func Ask(ctx context.Context, server Server, what func(redis.Pipeliner)) error {
 	_, err := ask(ctx, server, what)
 	return err
 }
 
-func ask(ctx context.Context, server redis.UniversalClient, what func(redis.Pipeliner)) ([]redis.Cmder, error) {
+func ask(ctx context.Context, server Server, what func(redis.Pipeliner)) ([]redis.Cmder, error) {
 	question := rand.Text()
 	pipe := server.Pipeline()
 	what(pipe)
 	echo := pipe.Echo(ctx, question)
-	asked, _ := pipe.Exec(ctx)
+	asked, failed := pipe.Exec(ctx)
 	answer, err := echo.Result()
-	if errors.Is(err, redis.Nil) || err == nil && answer != question {
+	switch {
+	case err == nil && answer == question:
+	case err == nil && answer == "" && failed != nil:
+		err = failed // there was no connection, which the library does not tell the commands
+		for _, cmd := range asked {
+			cmd.SetErr(err)
+		}
+	case err == nil, errors.Is(err, redis.Nil):
 		err = ErrReply
 	}
 	return asked, err
@@ -78,7 +88,7 @@ const (
 	lastPause  = 80 * time.Millisecond
 )
 
-func askAll(ctx context.Context, server redis.UniversalClient, what func(redis.Pipeliner)) error {
+func askAll(ctx context.Context, server Server, what func(redis.Pipeliner)) error {
 	asked, err := ask(ctx, server, what)
 	for _, cmd := range asked {
 		if err == nil {
