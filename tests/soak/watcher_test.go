@@ -3,6 +3,7 @@ package soak_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ type sample struct {
 	goroutines int
 	heap       int64 // live after the last collection
 	verified   int64 // access tokens that were used until then
+	revoked    int64 // sessions that ended in the hour before
 	files      int   // but not the connections to Redis
 	toRedis    int
 	threads    int
@@ -52,6 +54,7 @@ type watcher struct {
 	routines  int
 	heap      int64
 	collected int
+	ended     []endedBy // by when
 }
 
 func (w *watcher) sample() sample {
@@ -71,6 +74,7 @@ func (w *watcher) sample() sample {
 	}
 	x.redisMemory = field(w.t, info, "used_memory:")
 	x.keys = w.kinds(nil)
+	x.revoked = w.lastHour(int64(x.keys["tombstone"]))
 	x.denials = w.denials()
 	return x
 }
@@ -100,11 +104,39 @@ var (
 
 const dead = "6" // the status of a goroutine that has ended and may be used again
 
-// uncached is the heap but for the access tokens that the program remembers having
-// verified (package verify): it fills up in the first quarter of an hour, and then no more.
-func (x sample) uncached() int64 {
-	const remembered, each = 16 << 10, 1300
-	return x.heap - min(x.verified, remembered)*each
+// remembered is about what the program remembers, up to a size that it does not
+// exceed. The access tokens that it has verified (package verify) have 4,096 sets of
+// four places, which a token finds at random, so they fill up ever more slowly. The
+// revocations of an hour (package journal) take an hour until they are all there.
+func (x sample) remembered() int64 {
+	const sets, places, token, revocation = 4096, 4, 1300, 180
+	// How many of a set's places are taken: at most all, when so many tokens have
+	// come that fall into it as Poisson says.
+	each := float64(x.verified) / sets
+	taken, p, rest := 0.0, math.Exp(-each), 1.0
+	for n := range places {
+		taken += float64(n) * p
+		rest -= p
+		p *= each / float64(n+1)
+	}
+	taken += places * rest
+	return int64(sets*taken*token) + x.revoked*revocation
+}
+
+// lastHour takes note of how many sessions have ended, and returns how many of them
+// have in the last hour.
+func (w *watcher) lastHour(ended int64) int64 {
+	now := time.Now()
+	w.ended = append(w.ended, endedBy{now, ended})
+	for len(w.ended) > 1 && now.Sub(w.ended[1].at) > time.Hour {
+		w.ended = w.ended[1:]
+	}
+	return ended - w.ended[0].sessions
+}
+
+type endedBy struct {
+	at       time.Time
+	sessions int64
 }
 
 // readTraces reads what the runtime has written since the last time.
