@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/authapi/authapi/internal/redistest"
 	"github.com/authapi/authapi/refresh"
 )
 
@@ -158,4 +159,20 @@ func TestRow40DisconnectedClientsRetrySuccessfully(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A Redis whose replicas have gone takes no writes (min-replicas-to-write). That a
+// session lives can be read there all the same.
+func TestSessionsAreReadWhenRedisTakesNoWrites(t *testing.T) {
+	s := redistest.Redis(t)
+	h := newHouse(t, s)
+	d := h.login(t, "alice", mobile)
+	must(t, s.Client.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err())
+	defer s.Client.ConfigSet(context.Background(), "min-replicas-to-write", "0")
+	if err := h.End(t.Context(), d.sid, refresh.Logout); err == nil {
+		t.Fatal("it takes writes")
+	}
+	if _, err := h.Get(t.Context(), d.sid); err != nil {
+		t.Error(err)
+	}
 }

@@ -73,12 +73,10 @@ func AskFor(ctx context.Context, c redis.UniversalClient, key string, what func(
 		}
 		// The server is gone, or is none any more that may answer.
 		cluster.ReloadState(ctx)
-		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return err
-		case <-timer.C:
+		case <-time.After(pause):
 		}
 	}
 }
