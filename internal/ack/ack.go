@@ -116,12 +116,10 @@ func (w *Writer) Do(ctx context.Context, mark string, write func(redis.Scripter)
 		if c, ok := w.client.(*redis.ClusterClient); ok {
 			c.ReloadState(ctx)
 		}
-		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return err
-		case <-timer.C:
+		case <-time.After(pause):
 		}
 	}
 }
