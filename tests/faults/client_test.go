@@ -195,8 +195,11 @@ func (d *deployment) presentTo(i *instance, l *life, token, key string, keySent 
 	switch {
 	case err != nil || r.status == http.StatusServiceUnavailable:
 		d.record.note("refresh in trouble")
+		if err == nil {
+			e.refusal = trouble
+		}
 		l.add(e)
-		return "", answer{}
+		return "", e.answer
 	case r.status == http.StatusOK:
 		next = r.Refresh
 		if e.answer.generation, err = generationOf(next); err != nil {
@@ -263,7 +266,7 @@ func (o *owner) refresh() bool {
 			key = fmt.Sprintf("%s-%d", o.l.name, o.keys)
 		}
 		next, a := o.d.present(o.l, o.rnd, o.token, key, !o.keyless)
-		if o.keyless && time.Since(o.asked) >= retryWindow {
+		if o.keyless && o.d.record.elapsed(o.asked) >= retryWindow {
 			o.l.excuse() // what has come now, and what will
 		}
 		switch {

@@ -45,6 +45,9 @@ type life struct {
 	loggedOut   string
 	loggedOutAt time.Time
 	refusals    []refusal // of its access tokens
+	// delayed: its owner was told in the end that it has to wait until the clock of
+	// Redis is where it was.
+	delayed bool
 	// lost is how an ended session was found to be alive.
 	lost string
 }
@@ -106,6 +109,20 @@ func (r *record) lost(l loss) {
 	r.mu.Lock()
 	r.losses = append(r.losses, l)
 	r.mu.Unlock()
+}
+
+// stepped notes that the clock of Redis is about to be moved. What it returns is
+// called when it has been.
+func (r *record) stepped(by time.Duration) (done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, from := len(r.steps), time.Now()
+	r.steps = append(r.steps, step{from: from, until: from.Add(time.Hour), by: by})
+	return func() {
+		r.mu.Lock()
+		r.steps[n].until = time.Now().Add(5 * time.Millisecond)
+		r.mu.Unlock()
+	}
 }
 
 func (r *record) all() []*life {
@@ -205,6 +222,20 @@ func (r *record) span(call, back time.Time) (from, until int64) {
 		}
 	}
 	return from, until
+}
+
+// elapsed is the most that can have passed by the clock of Redis since a moment.
+// It steps ahead, and retry windows close, whatever time it is elsewhere.
+func (r *record) elapsed(since time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	passed := time.Since(since)
+	for _, s := range r.steps {
+		if s.until.After(since) {
+			passed += max(s.by, 0)
+		}
+	}
+	return passed
 }
 
 func (l *life) within(loss loss) bool { return loss.where == nil || loss.where(l.partition) }

@@ -50,7 +50,7 @@ const (
 type answer struct {
 	known      bool   // false: nothing, or that there is trouble
 	generation uint32 // of the token granted
-	refusal    string // the error, with its reason; for list "absent"
+	refusal    string // the error, with its reason; for list "absent"; trouble if not known
 }
 
 const (
@@ -60,6 +60,7 @@ const (
 	late    = "invalid_grant"
 	often   = "slow_down"
 	absent  = "absent"
+	trouble = "503"
 )
 
 // session is all that a session's answers depend on.
@@ -267,7 +268,7 @@ func (q request) String() string {
 
 func (a answer) String() string {
 	switch {
-	case !a.known:
+	case !a.known && a.refusal == "":
 		return "unknown"
 	case a.refusal != "":
 		return a.refusal

@@ -178,12 +178,9 @@ func redisFull(f *fault) {
 func clockStepped(f *fault, by time.Duration) {
 	f.d.clockOff.Store(true)
 	move := func(by time.Duration) {
-		s := step{from: time.Now(), by: by}
+		done := f.d.record.stepped(by)
 		f.redis().Advance(by)
-		s.until = time.Now().Add(5 * time.Millisecond)
-		f.d.record.mu.Lock()
-		f.d.record.steps = append(f.d.record.steps, s)
-		f.d.record.mu.Unlock()
+		done()
 	}
 	move(by)
 	time.Sleep(f.lasts)

@@ -22,7 +22,8 @@ type verdict struct {
 	sessions   int
 	thefts     int
 	// Of honest owners: logged out for nothing, and for a reason that the
-	// documents name: Redis came back older than their session is.
+	// documents name: Redis came back older than their session is, or its clock
+	// went back and they could not say that they asked again.
 	logouts, forgotten int
 	// Answered revocations, those that were lost against the promise, and those
 	// that were lost as the documents say.
@@ -106,12 +107,13 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 	}
 	if o.keyless {
 		key, sent = l.name+"-last", false
-		if o.key != "" && time.Since(o.asked) >= retryWindow || !o.unanswered.IsZero() && time.Since(o.unanswered) >= retryWindow {
+	}
+	var a answer
+	for range 20 {
+		_, a = d.present(l, rnd, o.token, key, sent)
+		if !sent && (o.key != "" && d.record.elapsed(o.asked) >= retryWindow || !o.unanswered.IsZero() && d.record.elapsed(o.unanswered) >= retryWindow) {
 			l.excuse()
 		}
-	}
-	for range 20 {
-		_, a := d.present(l, rnd, o.token, key, sent)
 		if !a.known || a.refusal == often {
 			time.Sleep(100 * time.Millisecond)
 			if !sent {
@@ -126,7 +128,31 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 		}
 		return
 	}
+	if a.refusal == trouble && l.spentAhead(o.token) {
+		l.mu.Lock()
+		l.delayed = true
+		l.mu.Unlock()
+		return
+	}
 	d.record.problem("session %s gets no answer after it all", l.sid)
+}
+
+// spentAhead reports whether a token may have been spent at a time that is still
+// to come, since the clock of Redis went back. Whoever presents it with another
+// key then gets 503 until the clock is there (docs/rotation.md).
+func (l *life) spentAhead(token string) bool {
+	generation, err := generationOf(token)
+	if err != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.record.steps, func(s step) bool {
+		return time.Now().Before(s.until.Add(-s.by)) && slices.ContainsFunc(l.events, func(e event) bool {
+			granted := e.known && e.refusal == ""
+			return e.op == refresh && e.generationAsked() >= generation && (granted || !e.known) && e.call.Before(s.until)
+		})
+	})
 }
 
 // atRisk reports whether what was asked and told at these moments may have been
@@ -152,10 +178,16 @@ func (l *life) unfound() bool { return l.endWithAll && l.atRisk(l.asked, l.begun
 
 // outlived reports whether the clock of Redis was so far ahead after the end
 // that the denial of the access tokens has expired too early (docs/security.md).
-// The session's tombstone lies for longer.
+// The session's tombstone lies for longer, and who ends it again changes nothing.
 func (l *life) outlived() bool {
+	first := l.endAsked
+	for _, e := range l.events {
+		if (e.refusal == reused || e.refusal == ended) && e.call.Before(first) {
+			first = e.call
+		}
+	}
 	return slices.ContainsFunc(l.record.steps, func(s step) bool {
-		return s.by >= 5*time.Minute && l.endSent.Before(s.until.Add(*faultTime+time.Second))
+		return s.by >= 5*time.Minute && first.Before(s.until.Add(*faultTime+time.Second))
 	})
 }
 
@@ -189,6 +221,9 @@ func (v *verdict) judge(d *deployment, l *life, kept bool) {
 	}
 	if l.excused && !l.robbed && l.loggedOut == reused {
 		v.late++
+	}
+	if l.delayed && !l.robbed && l.endAsked.IsZero() {
+		v.forgotten++
 	}
 	asked := !l.endAsked.IsZero() && l.endAsked.Before(l.loggedOutAt)
 	if l.loggedOut != "" && !l.robbed && !l.excused && !asked {
