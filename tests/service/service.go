@@ -143,12 +143,33 @@ func (v *Service) AddUser(username, password string, roles ...string) {
 	}
 }
 
-func (v *Service) addUser(ctx context.Context, username, password string, roles ...string) (users.Account, error) {
-	account, err := v.Users.Add(ctx, username, password, roles)
-	if err != nil {
-		return account, err
+// addUser adds a user who is not there yet: a second instance meets the first
+// one's, and a second attempt that of the first.
+func (v *Service) addUser(ctx context.Context, username, password string, roles ...string) (account users.Account, err error) {
+	added := false
+	err = patiently(ctx, func() error {
+		account, err = v.Users.Get(ctx, username)
+		if errors.Is(err, users.ErrUnknownUser) {
+			added = true
+			account, err = v.Users.Add(ctx, username, password, roles)
+		}
+		if err != nil || !added {
+			return err
+		}
+		return v.Redis.HSet(ctx, v.keys.Account(username), "password", cheapHash(password)).Err()
+	})
+	return account, err
+}
+
+// patiently repeats what a test needs before it can begin: on a busy machine
+// Redis may seem away for longer than the service waits for it.
+func patiently(ctx context.Context, do func() error) error {
+	for n := 1; ; n++ {
+		err := do()
+		if err == nil || n == 5 || ctx.Err() != nil {
+			return err
+		}
 	}
-	return account, v.Redis.HSet(ctx, v.keys.Account(username), "password", cheapHash(password)).Err()
 }
 
 // cheapHash is of the form that package users reads, at the least cost that it
@@ -169,7 +190,7 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	// Every test that ends a Redis makes the library complain on stderr.
 	quietRedis.Do(func() { redisconn.SetLogger(nil) })
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	must := func(err error) {
 		tb.Helper()
@@ -179,8 +200,10 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	}
 	var err error
 	if o.redis == nil {
-		o.redis, err = redisconn.Open(ctx, s.URL, redisconn.Options{})
-		must(err)
+		must(patiently(ctx, func() error {
+			o.redis, err = redisconn.Open(ctx, s.URL, redisconn.Options{})
+			return err
+		}))
 		tb.Cleanup(func() { o.redis.Close() })
 	}
 	v := &Service{
@@ -216,18 +239,17 @@ func Start(tb testing.TB, s *redistest.Server, opts ...Option) *Service {
 	})
 	must(err)
 	v.Denylist = denylist.New(o.redis, s.Prefix, denylist.AcknowledgedBy(o.replicas), denylist.Tell(v.Journal.Denied))
-	v.Keys, err = keyring.Open(ctx, o.redis, keyring.Options{Prefix: s.Prefix, Secrets: o.secrets, Schedule: o.schedule})
-	must(err)
+	must(patiently(ctx, func() error {
+		v.Keys, err = keyring.Open(ctx, o.redis, keyring.Options{Prefix: s.Prefix, Secrets: o.secrets, Schedule: o.schedule})
+		return err
+	}))
 	v.Relay = relay.New(v.Journal.Source(v.Denylist, nil), relay.Options{})
 	v.Users = users.NewDirectory(o.redis, s.Prefix, users.NewHasher())
 	tries, err := throttle.New(o.redis, throttle.Options{
 		Prefix: s.Prefix, Secrets: o.secrets, Account: throttle.DefaultAccount, Address: throttle.DefaultAddress,
 	})
 	must(err)
-	account, err := v.Users.Get(ctx, Username) // a second instance meets the first one's
-	if errors.Is(err, users.ErrUnknownUser) {
-		account, err = v.addUser(ctx, Username, Password, "editor")
-	}
+	account, err := v.addUser(ctx, Username, Password, "editor")
 	must(err)
 	v.Subject = account.Subject
 
