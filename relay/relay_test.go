@@ -278,7 +278,9 @@ func TestReaderComesBackWithItsMark(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		s.denied("sid", "new", end)
 		s.alive(0)
-		time.Sleep(time.Second)
+		// The readers below begin and end between two frames, which come five times
+		// a second.
+		time.Sleep(time.Second + 50*time.Millisecond)
 		now := time.Now()
 		stamp := func(t time.Time) string { return fmt.Sprint(t.UnixMilli()) }
 		for _, c := range []struct {
