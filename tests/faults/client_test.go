@@ -266,7 +266,7 @@ func (o *owner) refresh() bool {
 			key = fmt.Sprintf("%s-%d", o.l.name, o.keys)
 		}
 		next, a := o.d.present(o.l, o.rnd, o.token, key, !o.keyless)
-		if o.keyless && o.d.record.elapsed(o.asked) >= retryWindow {
+		if o.tooLate() {
 			o.l.excuse() // what has come now, and what will
 		}
 		switch {
@@ -302,6 +302,13 @@ func (l *life) excuse() {
 // lateness is how long a request without an answer may still be under way: in a
 // process that stands still, in the network, before a busy Redis.
 const lateness = 6 * time.Second
+
+// tooLate reports whether the owner has no key and the retry window of a request
+// without an answer may have closed.
+func (o *owner) tooLate() bool {
+	closed := func(since time.Time) bool { return o.d.record.elapsed(since) >= retryWindow }
+	return o.keyless && (o.key != "" && closed(o.asked) || !o.unanswered.IsZero() && closed(o.unanswered))
+}
 
 // rest is what passes between two refreshes. It is minutes in life and less
 // here. But a request that arrives when its session has gone on by more than

@@ -111,7 +111,7 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 	var a answer
 	for range 20 {
 		_, a = d.present(l, rnd, o.token, key, sent)
-		if !sent && (o.key != "" && d.record.elapsed(o.asked) >= retryWindow || !o.unanswered.IsZero() && d.record.elapsed(o.unanswered) >= retryWindow) {
+		if o.tooLate() {
 			l.excuse()
 		}
 		if !a.known || a.refusal == often {
