@@ -47,29 +47,34 @@ func TestRow55WrongPasswordsAtOnce(t *testing.T) {
 		looked, count := counting()
 		alsoLooked, alsoCount := counting()
 		instances := []*service.Service{service.Start(t, s, count), service.Start(t, s, alsoCount)}
-		var refused, slow atomic.Int64
-		var all sync.WaitGroup
-		for i := range 500 {
-			all.Go(func() {
-				a, err := instances[i%2].Raw(wrong(service.Username))
-				switch {
-				case err != nil:
-					t.Error(err)
-				case a.Status == 401:
-					refused.Add(1)
-				case a.Status == 429:
-					slow.Add(1)
-				case a.Status != 503:
-					t.Errorf("status %d", a.Status)
-				}
-			})
+		var refused, slow, sent atomic.Int64
+		// Once, unless the machine is so busy that all who may try get 503, which
+		// gives the try back.
+		for round := 0; round < 3 && refused.Load() == 0; round++ {
+			var all sync.WaitGroup
+			for i := range 500 {
+				all.Go(func() {
+					sent.Add(1)
+					a, err := instances[i%2].Raw(wrong(service.Username))
+					switch {
+					case err != nil:
+						t.Error(err)
+					case a.Status == 401:
+						refused.Add(1)
+					case a.Status == 429:
+						slow.Add(1)
+					case a.Status != 503:
+						t.Errorf("status %d", a.Status)
+					}
+				})
+			}
+			all.Wait()
 		}
-		all.Wait()
 		n := looked.n.Load() + alsoLooked.n.Load()
-		// On a machine so busy that Redis does not answer in time, each instance
-		// lets a quarter through by itself. 503 gives a try back.
+		// If Redis does not answer in time, each instance lets a quarter through by
+		// itself.
 		most := int64(throttle.DefaultAccount.N + 2*(throttle.DefaultAccount.N/4))
-		if refused.Load() > most || n > most+500-refused.Load()-slow.Load() {
+		if refused.Load() > most || n > most+sent.Load()-refused.Load()-slow.Load() {
 			t.Errorf("%d passwords were looked at, %d refused, %d put off", n, refused.Load(), slow.Load())
 		}
 		if slow.Load() == 0 || refused.Load() == 0 {
