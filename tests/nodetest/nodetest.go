@@ -37,7 +37,8 @@ func Need(t *testing.T, names ...string) {
 // outcome is a line of TAP: a test's result, name and directive.
 var outcome = regexp.MustCompile(`(?m)^(ok|not ok) \d+ - (.*?)( # .*)?$`)
 
-// Run runs the tests of a file, which may take so long. They are told everything
+// Run runs the tests of a file, and ends them if they take so long that they must
+// be stuck. They are told everything
 // in the environment, which has nothing else but PATH and an empty HOME: other
 // users of a machine see what a process's arguments are.
 func Run(t *testing.T, file string, patience time.Duration, environ ...string) {
@@ -63,7 +64,10 @@ func Run(t *testing.T, file string, patience time.Duration, environ ...string) {
 	if err != nil || testing.Verbose() {
 		t.Logf("%s", out)
 	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		t.Errorf("node --test %s did not end within %v", file, patience)
+	case err != nil:
 		t.Errorf("node --test %s: %v", file, err)
 	}
 	ran := 0
