@@ -46,6 +46,9 @@ func (d *deployment) ask(i *instance, method, path, body string, header http.Hea
 	if err != nil {
 		return reply{}, err
 	}
+	// Or the library sends again by itself what has a key, when the connection
+	// breaks, and its owner does not know that the first may be under way still.
+	r.GetBody = nil
 	r.Header = header.Clone()
 	if r.Header == nil {
 		r.Header = http.Header{}
