@@ -128,7 +128,7 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 		}
 		return
 	}
-	if a.refusal == trouble && l.spentAhead(o.token) {
+	if a.refusal == trouble && o.spentAhead() {
 		l.mu.Lock()
 		l.delayed = true
 		l.mu.Unlock()
@@ -137,16 +137,17 @@ func (d *deployment) lookAgain(l *life, rnd *rand.Rand) {
 	d.record.problem("session %s gets no answer after it all", l.sid)
 }
 
-// spentAhead reports whether a token may have been spent at a time that is still
-// to come, since the clock of Redis went back. Whoever presents it with another
-// key then gets 503 until the clock is there (docs/rotation.md).
-func (l *life) spentAhead(token string) bool {
-	generation, err := generationOf(token)
-	if err != nil {
-		return false
-	}
+// spentAhead reports whether the owner's token may have been spent, with another
+// key than the owner has, at a time that is still to come since the clock of Redis
+// went back: then 503 is the answer until the clock is there (docs/rotation.md).
+func (o *owner) spentAhead() bool {
+	l := o.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	generation, err := generationOf(o.token)
+	if err != nil || !o.keyless && !l.robbed {
+		return false
+	}
 	return slices.ContainsFunc(l.record.steps, func(s step) bool {
 		return time.Now().Before(s.until.Add(-s.by)) && slices.ContainsFunc(l.events, func(e event) bool {
 			granted := e.known && e.refusal == ""
