@@ -103,6 +103,7 @@ func TestProcessThatIsKilled(t *testing.T) {
 		if !bytes.Equal(pool.Derive(j), want(j)) {
 			t.Errorf("job %d has another hash", n)
 		}
+		rest(t, pool)
 		if n == 2 {
 			if err := last.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -115,30 +116,31 @@ func TestProcessThatIsKilled(t *testing.T) {
 	}
 }
 
-// startOne returns a pool whose one process waits for work.
-func startOne(t *testing.T) (*hashing.Pool, *os.Process) {
+// rest waits until the pool's processes have nothing to do. On a busy machine what
+// they are asked is first done in the service, and they come later.
+func rest(t *testing.T, pool *hashing.Pool) {
 	t.Helper()
-	started := make(chan *exec.Cmd, 1)
+	if !pool.Rests(20 * time.Second) {
+		t.Fatal("a process is never done")
+	}
+}
+
+// startOne returns a pool whose one process waits for work.
+func startOne(t *testing.T) (*hashing.Pool, *exec.Cmd) {
+	t.Helper()
+	var started *exec.Cmd
 	run := command("serve")
-	pool := hashing.New(1, func() *exec.Cmd {
-		cmd := run()
-		started <- cmd
-		return cmd
-	}, func(err error) { t.Error(err) })
+	pool := hashing.New(1, func() *exec.Cmd { started = run(); return started }, func(err error) { t.Error(err) })
 	t.Cleanup(pool.Close)
 	pool.Derive(job(0))
-	// On a busy machine the service was first, and the process comes later.
-	for end := time.Now().Add(20 * time.Second); pool.Idle() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the process is never done")
-		}
-	}
-	return pool, (<-started).Process
+	rest(t, pool)
+	return pool, started
 }
 
 // A process that is never let run keeps nobody waiting.
 func TestProcessThatStandsStill(t *testing.T) {
-	pool, process := startOne(t)
+	pool, started := startOne(t)
+	process := started.Process
 	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +156,8 @@ func TestProcessThatStandsStill(t *testing.T) {
 
 // While another is being done here, the process may still be the first.
 func TestLateHashingsTakeTurns(t *testing.T) {
-	pool, process := startOne(t)
+	pool, started := startOne(t)
+	process := started.Process
 	var done atomic.Int64
 	comes := func(n int64, what string) {
 		t.Helper()
@@ -190,12 +193,9 @@ func TestLateHashingsTakeTurns(t *testing.T) {
 
 // A process ends with the pool.
 func TestClose(t *testing.T) {
-	var last *exec.Cmd
-	run := command("serve")
-	pool := hashing.New(1, func() *exec.Cmd { last = run(); return last }, func(err error) { t.Error(err) })
-	pool.Derive(job(0))
+	pool, started := startOne(t)
 	pool.Close()
-	if last.ProcessState == nil {
+	if started.ProcessState == nil {
 		t.Error("it still runs")
 	}
 }
