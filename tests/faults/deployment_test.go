@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -206,6 +207,18 @@ func (d *deployment) allWorks() bool {
 		}
 	}
 	return true
+}
+
+// somethingHappened reports whether there was a theft, and an end that was answered.
+func (d *deployment) somethingHappened() bool {
+	d.record.mu.Lock()
+	thefts := d.record.count["theft"]
+	d.record.mu.Unlock()
+	return thefts > 0 && slices.ContainsFunc(d.record.all(), func(l *life) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return !l.endTold.IsZero()
+	})
 }
 
 func (o *owner) over() bool {

@@ -174,8 +174,12 @@ func (r row) play(t *testing.T, seed uint64) *verdict {
 	if w, ok := d.redis.(*watched); ok {
 		w.onlyOurs(t)
 	}
-	// A second, for services to be wrong in.
+	// A second, for services to be wrong in, and more where so few act that nobody
+	// has stolen or logged out.
 	time.Sleep(1200 * time.Millisecond)
+	for end := time.Now().Add(patience); !d.somethingHappened() && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	d.end()
 	d.afterwards()
 	v := d.verdict(r)
